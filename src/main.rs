@@ -1,0 +1,2 @@
+//! flowtap.
+fn main() {}
