@@ -1,7 +1,42 @@
 //! The Metering Process (RFC 7011 §2): packets in, Flow Records out.
+//!
+//! A Flow is unidirectional: the packets that share source and destination address, protocol and ports ([`key`]). It
+//! ends by time, by TCP's own end, by force or for want of room ([`expiry`]). One [`FlowTable`] is one shard: it owns
+//! its Flows for life and nothing in it locks. Every rule goes by packet time alone, so that the records are the
+//! same however many shards there are and whenever they sweep: each packet brings the clock as it stood when it was
+//! read ([`Observation`]), which [`clock::ObservationClock`] keeps.
+//!
+//! ```text
+//! Packet ─ clock, hash ─► Observation ─ route ─► FlowTable ─► FlowRecord
+//!                                                 index (hash → slot) ─► entries ─► wheel (deadlines)
+//! ```
 
+pub mod clock;
+pub mod entry;
 pub mod expiry;
+mod index;
+pub mod key;
+mod memory;
 pub mod record;
+pub mod table;
+mod wheel;
 
-pub use expiry::EndReason;
+pub use clock::{ClockStep, ObservationClock};
+pub use expiry::{EndReason, Timeouts};
+pub use key::{KeyHash, KeyHasher};
 pub use record::FlowRecord;
+pub use table::{FlowTable, TableError, TableOptions};
+
+use crate::decode::Packet;
+use crate::time::Timestamp;
+
+/// A packet on its way to its shard.
+#[derive(Clone, Copy, Debug)]
+pub struct Observation {
+    /// The packet.
+    pub packet: Packet,
+    /// The observation clock as it stood when the packet was read, the packet itself included.
+    pub clock: Timestamp,
+    /// The hash of its Flow Key.
+    pub hash: KeyHash,
+}

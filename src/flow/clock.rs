@@ -1,0 +1,117 @@
+//! The observation clock: the largest timestamp so far of the metered packets.
+//!
+//! In: the timestamp of each metered packet, in the order they are read. Out: the clock, or the news that time itself
+//! has jumped back. Ignored and filtered frames do not move it.
+
+use std::time::Duration;
+
+use crate::time::Timestamp;
+
+/// What one packet's timestamp did to the clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClockStep {
+    /// The clock now stands here.
+    At(Timestamp),
+    /// The timestamp lies more than the active timeout behind the clock: every open Flow ends as of `before`, and
+    /// the clock restarts at `now`.
+    Jumped {
+        /// Where the clock stood.
+        before: Timestamp,
+        /// Where it stands now: the packet's timestamp.
+        now: Timestamp,
+    },
+}
+
+/// The clock that all deadlines are measured by.
+#[derive(Clone, Debug)]
+pub struct ObservationClock {
+    now: Option<Timestamp>,
+    tolerance: Duration,
+    jumps: u64,
+}
+
+impl ObservationClock {
+    /// A clock that has not started; a packet more than `active_timeout` behind it makes it jump.
+    pub fn new(active_timeout: Duration) -> ObservationClock {
+        ObservationClock { now: None, tolerance: active_timeout, jumps: 0 }
+    }
+
+    /// Takes the timestamp of a metered packet.
+    #[inline]
+    pub fn observe(&mut self, timestamp: Timestamp) -> ClockStep {
+        match self.now {
+            Some(now) if timestamp >= now => {}
+            Some(now) if now.since(timestamp) > self.tolerance => {
+                self.jumps += 1;
+                self.now = Some(timestamp);
+                return ClockStep::Jumped { before: now, now: timestamp };
+            }
+            Some(now) => return ClockStep::At(now),
+            None => {}
+        }
+        self.now = Some(timestamp);
+        ClockStep::At(timestamp)
+    }
+
+    /// Moves a clock that has started on to `to`, without a packet; never back. For a quiet live interface.
+    pub fn advance(&mut self, to: Timestamp) {
+        if let Some(now) = self.now {
+            self.now = Some(now.max(to));
+        }
+    }
+
+    /// Where the clock stands; the epoch before the first packet.
+    pub fn now(&self) -> Timestamp {
+        self.now.unwrap_or_default()
+    }
+
+    /// How often it jumped back.
+    pub fn jumps(&self) -> u64 {
+        self.jumps
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Timestamp {
+        Timestamp::EPOCH.plus(Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn a_late_packet_sees_the_clock_as_it_stands() {
+        let mut clock = ObservationClock::new(Duration::from_secs(60));
+        assert_eq!(clock.observe(at(100)), ClockStep::At(at(100)));
+        assert_eq!(
+            clock.observe(at(40)),
+            ClockStep::At(at(100)),
+            "exactly the active timeout behind is late only"
+        );
+        assert_eq!(clock.observe(at(101)), ClockStep::At(at(101)));
+        assert_eq!(clock.jumps(), 0);
+    }
+
+    #[test]
+    fn more_than_the_active_timeout_behind_is_a_jump() {
+        let mut clock = ObservationClock::new(Duration::from_secs(60));
+        clock.observe(at(100));
+        let step = clock.observe(Timestamp::from_nanos(at(40).nanos() - 1));
+        assert_eq!(
+            step,
+            ClockStep::Jumped { before: at(100), now: Timestamp::from_nanos(at(40).nanos() - 1) }
+        );
+        assert_eq!(clock.jumps(), 1);
+    }
+
+    #[test]
+    fn a_clock_that_has_not_started_does_not_advance() {
+        let mut clock = ObservationClock::new(Duration::from_secs(60));
+        clock.advance(at(9));
+        assert_eq!(clock.now(), Timestamp::EPOCH);
+        clock.observe(at(5));
+        clock.advance(at(9));
+        clock.advance(at(7));
+        assert_eq!(clock.now(), at(9));
+    }
+}

@@ -1,0 +1,310 @@
+//! A live Flow: its counters, and what one packet adds to them (RFC 7011 §2; tcpControlBits as RFC 9565 asks).
+//!
+//! An entry is one cache line. IPv4 addresses are in it; those of an IPv6 Flow stand beside it in an array of
+//! [`AddressPair`]s that stays untouched (and so costs no memory) where there is no IPv6.
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::decode::{IpVersion, Packet, tcp_flags};
+use crate::flow::EndReason;
+use crate::flow::record::{FLAG_COUNTS, FlowRecord};
+use crate::flow::wheel::NO_TIMER;
+use crate::time::Timestamp;
+
+/// Source and destination address of an IPv6 Flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C, align(32))]
+pub(super) struct AddressPair {
+    pub(super) source: [u8; 16],
+    pub(super) destination: [u8; 16],
+}
+
+/// Counters of one entry that outgrew their octet.
+pub(super) type WideCounts = [u32; FLAG_COUNTS];
+
+/// A live Flow, or a free slot.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C, align(64))]
+pub(super) struct FlowEntry {
+    /// Smallest packet timestamp, ns.
+    pub(super) first: u64,
+    /// Largest packet timestamp, ns.
+    pub(super) last: u64,
+    octets: u64,
+    /// Eight counts of an octet each: FIN in the lowest … CWR in the highest. What passes 127 moves to
+    /// the table's [`WideCounts`]; one addition and one test a packet serve all eight.
+    flag_counts: u64,
+    /// IPv4 source address in memory order; for a free slot, the next free slot.
+    pub(super) source: [u8; 4],
+    destination: [u8; 4],
+    source_port: u16,
+    destination_port: u16,
+    packets: u32,
+    interface: u32,
+    initial_flags: u16,
+    later_flags: u16,
+    vlan: u16,
+    /// Where on the wheel the timer that counts is; [`NO_TIMER`] for none. A free slot keeps it.
+    pub(super) timer: u16,
+    protocol: u8,
+    tos: u8,
+    ae_count: u8,
+    state: u8,
+}
+
+const LIVE: u8 = 1;
+const IPV6: u8 = 2;
+/// A FIN or a RST was seen.
+const CLOSING: u8 = 4;
+/// Some flag counts stand in the table's [`WideCounts`].
+const WIDE: u8 = 8;
+
+/// For each value of the flags' low octet, a one in the octet of each flag that is set.
+static SPREAD: [u64; 256] = spread();
+
+const fn spread() -> [u64; 256] {
+    let mut table = [0; 256];
+    let mut flags = 0;
+    while flags < 256 {
+        let mut bit = 0;
+        while bit < 8 {
+            table[flags] |= ((flags as u64 >> bit) & 1) << (8 * bit);
+            bit += 1;
+        }
+        flags += 1;
+    }
+    table
+}
+
+const OUTGROWN: u64 = 0x8080_8080_8080_8080;
+
+/// What the table has to do after a packet was added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Added {
+    /// Some flag count has outgrown its octet: [`FlowEntry::move_counts`] is due, before the next packet.
+    pub(super) outgrown: bool,
+    /// The packet closed the Flow: its deadline has come nearer.
+    pub(super) closed: bool,
+    /// The packet was earlier than all before it: the active timeout has come nearer.
+    pub(super) earlier: bool,
+}
+
+impl FlowEntry {
+    #[inline]
+    pub(super) fn is_live(&self) -> bool {
+        self.state & LIVE != 0
+    }
+
+    #[inline]
+    pub(super) fn is_closing(&self) -> bool {
+        self.state & CLOSING != 0
+    }
+
+    #[inline]
+    pub(super) fn is_wide(&self) -> bool {
+        self.state & WIDE != 0
+    }
+
+    #[inline]
+    pub(super) fn is_ipv6(&self) -> bool {
+        self.state & IPV6 != 0
+    }
+
+    /// Whether no more packets fit into the counters.
+    #[inline]
+    pub(super) fn is_full(&self) -> bool {
+        // Octets cannot be full before packets: 2³²−1 packets of at most 2³²−1 octets fit 64 bits.
+        self.packets == u32::MAX
+    }
+
+    /// Whether this is the live Flow of `packet`; `pair` is the address pair beside it.
+    #[inline]
+    pub(super) fn is_flow_of(&self, packet: &Packet, pair: &AddressPair) -> bool {
+        let ports =
+            (self.source_port ^ packet.source_port) | (self.destination_port ^ packet.destination_port);
+        if ports != 0 || self.protocol != packet.protocol || !self.is_live() {
+            return false;
+        }
+        match packet.ip_version {
+            IpVersion::V4 => {
+                !self.is_ipv6()
+                    && self.source == packet.source[..4]
+                    && self.destination == packet.destination[..4]
+            }
+            IpVersion::V6 => {
+                self.is_ipv6() && pair.source == packet.source && pair.destination == packet.destination
+            }
+        }
+    }
+
+    /// Begins a Flow in this slot with its first packet; the timer is left as it is. The caller looks after `pair`.
+    #[inline]
+    pub(super) fn begin(&mut self, packet: &Packet) {
+        let v4 = |address: &[u8; 16]| [address[0], address[1], address[2], address[3]];
+        let nanos = packet.timestamp.nanos();
+        let flags = packet.tcp_flags;
+        let closing = flags & (tcp_flags::FIN | tcp_flags::RST) != 0;
+        *self = FlowEntry {
+            first: nanos,
+            last: nanos,
+            octets: u64::from(packet.octets),
+            flag_counts: SPREAD[usize::from(flags & 0xff)],
+            source: v4(&packet.source),
+            destination: v4(&packet.destination),
+            source_port: packet.source_port,
+            destination_port: packet.destination_port,
+            packets: 1,
+            interface: packet.interface,
+            initial_flags: flags,
+            later_flags: 0,
+            vlan: packet.vlan,
+            timer: self.timer,
+            protocol: packet.protocol,
+            tos: packet.tos,
+            ae_count: u8::from(flags & tcp_flags::AE != 0),
+            state: LIVE
+                | if packet.ip_version == IpVersion::V6 { IPV6 } else { 0 }
+                | if closing { CLOSING } else { 0 },
+        };
+    }
+
+    /// Adds a packet of this Flow.
+    #[inline]
+    pub(super) fn add(&mut self, packet: &Packet) -> Added {
+        let nanos = packet.timestamp.nanos();
+        let earlier = nanos < self.first;
+        self.first = self.first.min(nanos);
+        self.last = self.last.max(nanos);
+        self.packets += 1;
+        self.octets += u64::from(packet.octets);
+        let flags = packet.tcp_flags;
+        self.later_flags |= flags;
+        self.flag_counts += SPREAD[usize::from(flags & 0xff)];
+        self.ae_count += u8::from(flags & tcp_flags::AE != 0);
+        let was_closing = self.is_closing();
+        if flags & (tcp_flags::FIN | tcp_flags::RST) != 0 {
+            self.state |= CLOSING;
+        }
+        Added {
+            outgrown: self.flag_counts & OUTGROWN != 0 || self.ae_count & 0x80 != 0,
+            closed: self.is_closing() && !was_closing,
+            earlier,
+        }
+    }
+
+    /// Moves the flag counts to `wide`, so that they begin again at 0.
+    pub(super) fn move_counts(&mut self, wide: &mut WideCounts) {
+        self.state |= WIDE;
+        for (count, more) in wide.iter_mut().zip(self.small_counts()) {
+            *count += more;
+        }
+        self.flag_counts = 0;
+        self.ae_count = 0;
+    }
+
+    #[inline]
+    fn small_counts(&self) -> [u32; FLAG_COUNTS] {
+        let counts = self.flag_counts.to_le_bytes();
+        std::array::from_fn(|bit| u32::from(if bit < 8 { counts[bit] } else { self.ae_count }))
+    }
+
+    /// Frees the slot; `next` is the free slot after it. The timer is kept: it still stands on the wheel.
+    #[inline]
+    pub(super) fn free(&mut self, next: u32) {
+        self.state = 0;
+        self.source = next.to_ne_bytes();
+    }
+
+    /// The free slot after this free one.
+    #[inline]
+    pub(super) fn next_free(&self) -> u32 {
+        u32::from_ne_bytes(self.source)
+    }
+
+    /// A slot that was never used.
+    pub(super) fn unused() -> FlowEntry {
+        FlowEntry { timer: NO_TIMER, ..FlowEntry::zeroed() }
+    }
+
+    /// The record of this Flow, which ended for `end_reason` when the clock was `ended`.
+    #[inline]
+    pub(super) fn record(
+        &self,
+        pair: &AddressPair,
+        wide: Option<&WideCounts>,
+        end_reason: EndReason,
+        ended: Timestamp,
+    ) -> FlowRecord {
+        let mut flag_counts = self.small_counts();
+        if let Some(wide) = wide {
+            for (count, more) in flag_counts.iter_mut().zip(wide) {
+                *count += more;
+            }
+        }
+        let (ip_version, source, destination) = if self.is_ipv6() {
+            (IpVersion::V6, pair.source, pair.destination)
+        } else {
+            let widen = |a: [u8; 4]| [a[0], a[1], a[2], a[3], 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+            (IpVersion::V4, widen(self.source), widen(self.destination))
+        };
+        FlowRecord {
+            source,
+            destination,
+            start: Timestamp::from_nanos(self.first),
+            end: Timestamp::from_nanos(self.last),
+            ended,
+            packets: u64::from(self.packets),
+            octets: self.octets,
+            flag_counts,
+            interface: self.interface,
+            source_port: self.source_port,
+            destination_port: self.destination_port,
+            initial_flags: self.initial_flags,
+            later_flags: self.later_flags,
+            vlan: self.vlan,
+            protocol: self.protocol,
+            tos: self.tos,
+            ip_version,
+            end_reason,
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn fill_up(&mut self) {
+        self.packets = u32::MAX - 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::table::tests::packet;
+
+    #[test]
+    fn an_entry_is_one_cache_line() {
+        assert_eq!(size_of::<FlowEntry>(), 64);
+        assert_eq!(size_of::<AddressPair>(), 32);
+    }
+
+    #[test]
+    fn every_flag_is_counted_past_what_an_octet_holds() {
+        for bits in [0x1ff, 0x155, 0x0aa, 0x010, 0xe00] {
+            let mut entry = FlowEntry::unused();
+            let mut wide = WideCounts::default();
+            let mut one = packet(5, IpVersion::V4, 1, 2);
+            one.tcp_flags = bits;
+            entry.begin(&one);
+            for _ in 1..1000 {
+                if entry.add(&one).outgrown {
+                    entry.move_counts(&mut wide);
+                }
+            }
+            let pair = AddressPair::zeroed();
+            let record = entry.record(&pair, Some(&wide), EndReason::Idle, Timestamp::EPOCH);
+            for bit in 0..FLAG_COUNTS {
+                assert_eq!(record.flag_counts[bit], u32::from(bits >> bit & 1) * 1000, "{bits:#x} {bit}");
+            }
+            assert_eq!((record.initial_flags, record.later_flags), (bits, bits));
+        }
+    }
+}

@@ -1,0 +1,752 @@
+//! The Flow table of one shard: batches of packets in, Flow Records out.
+//!
+//! A batch is taken in three passes: ask for the index lines; probe the index and ask for the entries; update. So the
+//! memory of all packets of a batch is fetched at once instead of one after the other. Nothing is allocated
+//! per packet or per record once the table is warm.
+//!
+//! What is in a record does not depend on how packets are cut into batches nor on when the table sweeps:
+//! each packet is judged by the clock it carries, and a Flow that is swept late ended at its deadline all the same.
+
+use std::collections::HashMap;
+use std::io;
+
+use ahash::RandomState;
+use thiserror::Error;
+
+use crate::decode::{IpVersion, tcp_flags};
+use crate::flow::entry::{AddressPair, FlowEntry, WideCounts};
+use crate::flow::expiry::Deadlines;
+use crate::flow::index::Index;
+use crate::flow::memory::{Region, prefetch};
+use crate::flow::wheel::{NO_TIMER, Place, Taken, Wheel};
+use crate::flow::{EndReason, FlowRecord, Observation, Timeouts};
+use crate::time::Timestamp;
+
+/// Packets whose memory is asked for at once.
+const BATCH: usize = 32;
+const NO_SLOT: u32 = u32::MAX;
+
+/// The settings of one shard's table.
+#[derive(Clone, Copy, Debug)]
+pub struct TableOptions {
+    /// The timeouts.
+    pub timeouts: Timeouts,
+    /// The most Flows that are live at once, at least 1.
+    pub max_flows: usize,
+}
+
+/// Flows a meter holds at once unless told otherwise.
+pub const DEFAULT_MAX_FLOWS: usize = 4_000_000;
+
+/// The most Flows one table can be told to hold.
+pub const MOST_FLOWS: usize = 1 << 31;
+
+/// Why a table could not be made.
+#[derive(Debug, Error)]
+pub enum TableError {
+    /// The kernel does not give the address space.
+    #[error("reserving memory for {max_flows} flows")]
+    Memory {
+        /// The Flows asked for.
+        max_flows: usize,
+        /// The kernel's word.
+        source: io::Error,
+    },
+}
+
+/// The live Flows of one shard.
+pub struct FlowTable {
+    deadlines: Deadlines,
+    entries: Region<FlowEntry>,
+    pairs: Region<AddressPair>,
+    index: Index,
+    wheel: Wheel,
+    wide: HashMap<u32, WideCounts, RandomState>,
+    /// The hash of a slot's Flow, kept apart from the entry: only ending a Flow needs it.
+    hashes: Region<u32>,
+    live: usize,
+    /// Slots that were ever used.
+    used: u32,
+    free: u32,
+    max_flows: usize,
+    evicted: u64,
+}
+
+impl FlowTable {
+    /// An empty table.
+    ///
+    /// # Errors
+    /// When the kernel does not give the address space for so many Flows.
+    pub fn new(options: &TableOptions) -> Result<FlowTable, TableError> {
+        let max_flows = options.max_flows.clamp(1, MOST_FLOWS);
+        let failed = |source| TableError::Memory { max_flows, source };
+        let deadlines = Deadlines::new(&options.timeouts);
+        Ok(FlowTable {
+            deadlines,
+            entries: Region::reserve(max_flows).map_err(failed)?,
+            pairs: Region::reserve(max_flows).map_err(failed)?,
+            hashes: Region::reserve(max_flows).map_err(failed)?,
+            index: Index::new().map_err(failed)?,
+            wheel: Wheel::new(deadlines.idle_nanos()),
+            wide: HashMap::with_hasher(RandomState::new()),
+            live: 0,
+            used: 0,
+            free: NO_SLOT,
+            max_flows,
+            evicted: 0,
+        })
+    }
+
+    /// Live Flows.
+    pub fn live(&self) -> usize {
+        self.live
+    }
+
+    /// Flows that ended for want of room in the table.
+    pub fn evicted(&self) -> u64 {
+        self.evicted
+    }
+
+    /// Octets of memory that the table uses, as far as they grow with the Flows: entries and hashes ever used,
+    /// index, timers.
+    pub fn octets(&self) -> usize {
+        self.used as usize * (size_of::<FlowEntry>() + size_of::<u32>())
+            + self.index.octets()
+            + self.wheel.octets()
+            + self.wide.capacity() * size_of::<(u32, WideCounts)>()
+    }
+
+    /// Meters a batch of packets, in order; the records of Flows that end go to `sink`.
+    pub fn observe(&mut self, batch: &[Observation], sink: &mut impl FnMut(FlowRecord)) {
+        for chunk in batch.chunks(BATCH) {
+            for one in chunk {
+                self.index.prefetch(one.hash.index());
+            }
+            let mut candidates = [NO_SLOT; BATCH];
+            for (one, candidate) in chunk.iter().zip(&mut candidates) {
+                if let Some(slot) = self.index.find(one.hash.index(), |_| true) {
+                    *candidate = slot;
+                    prefetch(self.entries.as_slice(), slot as usize);
+                    if one.packet.ip_version == IpVersion::V6 {
+                        prefetch(self.pairs.as_slice(), slot as usize);
+                    }
+                }
+            }
+            for (one, &candidate) in chunk.iter().zip(&candidates) {
+                self.observe_one(one, candidate, sink);
+            }
+        }
+    }
+
+    /// Whether `slot` holds the Flow of this packet.
+    #[inline]
+    fn holds(&self, slot: u32, one: &Observation) -> bool {
+        let slot = slot as usize;
+        match (self.entries.as_slice().get(slot), self.pairs.as_slice().get(slot)) {
+            (Some(entry), Some(pair)) => entry.is_flow_of(&one.packet, pair),
+            _ => false,
+        }
+    }
+
+    #[inline]
+    fn observe_one(&mut self, one: &Observation, candidate: u32, sink: &mut impl FnMut(FlowRecord)) {
+        let slot = if self.holds(candidate, one) {
+            candidate
+        } else {
+            match self.index.find(one.hash.index(), |slot| self.holds(slot, one)) {
+                Some(slot) => slot,
+                None => return self.begin(one, sink),
+            }
+        };
+        let packet = &one.packet;
+        let clock = one.clock.nanos();
+        let entry = &mut self.entries.as_mut_slice()[slot as usize];
+        let closing = entry.is_closing();
+        let deadline = self.deadlines.deadline(entry.first, entry.last, closing);
+        let reused = closing && packet.tcp_flags & tcp_flags::SYN != 0;
+        if deadline <= clock || reused || entry.is_full() {
+            return self.restart(slot, one, sink);
+        }
+        let added = entry.add(packet);
+        if added.outgrown {
+            self.move_counts(slot);
+        }
+        if added.closed || added.earlier {
+            self.come_nearer(slot, added.closed, one.clock, sink);
+        }
+    }
+
+    /// A packet made the deadline come nearer: moves the timer, or ends the Flow at once where linger is 0.
+    #[cold]
+    #[inline(never)]
+    fn come_nearer(&mut self, slot: u32, closed: bool, clock: Timestamp, sink: &mut impl FnMut(FlowRecord)) {
+        if closed && self.deadlines.ends_at_once() {
+            self.end(slot, EndReason::End, clock, sink);
+        } else {
+            self.set_timer(slot);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn move_counts(&mut self, slot: u32) {
+        let wide = self.wide.entry(slot).or_default();
+        self.entries.as_mut_slice()[slot as usize].move_counts(wide);
+    }
+
+    /// The live Flow in `slot` has ended before this packet, which begins the next one in the same slot.
+    #[cold]
+    #[inline(never)]
+    fn restart(&mut self, slot: u32, one: &Observation, sink: &mut impl FnMut(FlowRecord)) {
+        let entry = &self.entries.as_slice()[slot as usize];
+        let (first, last, closing) = (entry.first, entry.last, entry.is_closing());
+        let (reason, ended) = if self.deadlines.deadline(first, last, closing) <= one.clock.nanos() {
+            (
+                self.deadlines.reason(first, last, closing),
+                self.deadlines.deadline_timestamp(first, last, closing),
+            )
+        } else if closing && one.packet.tcp_flags & tcp_flags::SYN != 0 {
+            (EndReason::End, one.clock)
+        } else {
+            (EndReason::LackOfResources, one.clock)
+        };
+        self.report(slot, reason, ended, sink);
+        self.begin_in(slot, one, sink);
+    }
+
+    /// Begins a Flow that is not in the table.
+    #[inline]
+    fn begin(&mut self, one: &Observation, sink: &mut impl FnMut(FlowRecord)) {
+        if self.live >= self.max_flows {
+            self.make_room(one.clock, sink);
+        }
+        if self.live == 0 && self.wheel.soonest().is_none() {
+            self.wheel.restart(one.clock.nanos());
+        }
+        let slot = if self.free == NO_SLOT {
+            let slot = self.used;
+            self.used += 1;
+            self.entries.as_mut_slice()[slot as usize] = FlowEntry::unused();
+            slot
+        } else {
+            let slot = self.free;
+            self.free = self.entries.as_slice()[slot as usize].next_free();
+            slot
+        };
+        let hash = one.hash.index();
+        if self.index.insert(hash, slot).is_err() {
+            // No memory for a bigger index. The packet gets a record of its own rather than being counted nowhere.
+            let entry = &mut self.entries.as_mut_slice()[slot as usize];
+            entry.begin(&one.packet);
+            let pair = AddressPair { source: one.packet.source, destination: one.packet.destination };
+            sink(entry.record(&pair, None, EndReason::LackOfResources, one.clock));
+            entry.free(self.free);
+            self.free = slot;
+            self.evicted += 1;
+            return;
+        }
+        self.hashes.as_mut_slice()[slot as usize] = hash;
+        self.live += 1;
+        if one.packet.ip_version == IpVersion::V6 {
+            self.pairs.as_mut_slice()[slot as usize] =
+                AddressPair { source: one.packet.source, destination: one.packet.destination };
+        }
+        self.begin_in(slot, one, sink);
+    }
+
+    /// Begins a Flow in a slot that has its key already.
+    #[inline]
+    fn begin_in(&mut self, slot: u32, one: &Observation, sink: &mut impl FnMut(FlowRecord)) {
+        let entry = &mut self.entries.as_mut_slice()[slot as usize];
+        entry.begin(&one.packet);
+        if entry.is_closing() && self.deadlines.ends_at_once() {
+            self.end(slot, EndReason::End, one.clock, sink);
+        } else {
+            self.set_timer(slot);
+        }
+    }
+
+    /// Sees to it that the timer that counts comes up no later than the deadline.
+    #[inline]
+    fn set_timer(&mut self, slot: u32) {
+        let entry = &mut self.entries.as_mut_slice()[slot as usize];
+        let deadline = self.deadlines.deadline(entry.first, entry.last, entry.is_closing());
+        let place = self.wheel.place(deadline);
+        if self.wheel.is_sooner(place, entry.timer) {
+            entry.timer = place;
+            self.wheel.insert(place, slot);
+        }
+    }
+
+    /// Hands the record of a live Flow to the sink.
+    #[inline]
+    fn report(&mut self, slot: u32, reason: EndReason, ended: Timestamp, sink: &mut impl FnMut(FlowRecord)) {
+        let entry = &self.entries.as_slice()[slot as usize];
+        let pair = &self.pairs.as_slice()[slot as usize];
+        if entry.is_wide() {
+            let wide = self.wide.remove(&slot);
+            sink(entry.record(pair, wide.as_ref(), reason, ended));
+        } else {
+            sink(entry.record(pair, None, reason, ended));
+        }
+    }
+
+    /// Ends a live Flow and frees its slot.
+    #[inline]
+    fn end(&mut self, slot: u32, reason: EndReason, ended: Timestamp, sink: &mut impl FnMut(FlowRecord)) {
+        self.report(slot, reason, ended, sink);
+        self.index.remove(self.hashes.as_slice()[slot as usize], slot);
+        self.entries.as_mut_slice()[slot as usize].free(self.free);
+        self.free = slot;
+        self.live -= 1;
+    }
+
+    /// Ends the Flows whose deadline `clock` has reached, save those of the last few milliseconds.
+    pub fn expire(&mut self, clock: Timestamp, sink: &mut impl FnMut(FlowRecord)) {
+        let mut taken = Taken::default();
+        while let Some(place) = self.wheel.next_due(clock.nanos()) {
+            self.wheel.take(place, &mut taken);
+            for &slot in taken.timers() {
+                prefetch(self.entries.as_slice(), slot as usize);
+                prefetch(self.hashes.as_slice(), slot as usize);
+            }
+            for &slot in taken.timers() {
+                let entry = &self.entries.as_slice()[slot as usize];
+                if entry.is_live() && entry.timer == place {
+                    self.index.prefetch(self.hashes.as_slice()[slot as usize]);
+                }
+            }
+            for &slot in taken.timers() {
+                self.timer_came_up(slot, place, clock, sink);
+            }
+        }
+        if self.wheel.wants_cleaning(self.live) {
+            let entries = self.entries.as_slice();
+            self.wheel.clean(|place, slot| entries[slot as usize].timer == place);
+        }
+    }
+
+    /// Whether the timer's Flow was still there and has now ended.
+    #[inline]
+    fn timer_came_up(
+        &mut self,
+        slot: u32,
+        place: Place,
+        clock: Timestamp,
+        sink: &mut impl FnMut(FlowRecord),
+    ) -> bool {
+        let entry = &mut self.entries.as_mut_slice()[slot as usize];
+        if entry.timer != place {
+            return false; // a nearer timer took its place
+        }
+        entry.timer = NO_TIMER;
+        if !entry.is_live() {
+            return false;
+        }
+        let (first, last, closing) = (entry.first, entry.last, entry.is_closing());
+        if self.deadlines.deadline(first, last, closing) > clock.nanos() {
+            self.set_timer(slot);
+            return false;
+        }
+        let reason = self.deadlines.reason(first, last, closing);
+        self.end(slot, reason, self.deadlines.deadline_timestamp(first, last, closing), sink);
+        true
+    }
+
+    /// Makes room for one Flow in a full table: ends those whose deadline has come or, if there are none, the one whose
+    /// deadline is nearest, give or take a tick of the wheel.
+    #[cold]
+    #[inline(never)]
+    fn make_room(&mut self, clock: Timestamp, sink: &mut impl FnMut(FlowRecord)) {
+        self.expire(clock, sink);
+        while self.live >= self.max_flows {
+            // A live Flow always has a timer, so a full table has a soonest place.
+            let Some(place) = self.wheel.soonest() else { return };
+            let Some(slot) = self.wheel.take_one(place) else { return };
+            if self.timer_came_up(slot, place, clock, sink) {
+                return;
+            }
+            let entry = &mut self.entries.as_mut_slice()[slot as usize];
+            if !entry.is_live() || entry.timer == NO_TIMER {
+                continue;
+            }
+            let deadline = self.deadlines.deadline(entry.first, entry.last, entry.is_closing());
+            if self.wheel.place(deadline) == place {
+                // Its deadline is the nearest. The timer that was just put back stays behind for the slot's next Flow.
+                self.end(slot, EndReason::LackOfResources, clock, sink);
+                self.evicted += 1;
+            }
+        }
+    }
+
+    /// Ends all Flows: those whose deadline `clock` has reached for their own reason, the others by force.
+    pub fn drain(&mut self, clock: Timestamp, sink: &mut impl FnMut(FlowRecord)) {
+        for slot in 0..self.used {
+            let entry = &self.entries.as_slice()[slot as usize];
+            if !entry.is_live() {
+                continue;
+            }
+            let (first, last, closing) = (entry.first, entry.last, entry.is_closing());
+            if self.deadlines.deadline(first, last, closing) <= clock.nanos() {
+                let ended = self.deadlines.deadline_timestamp(first, last, closing);
+                self.report(slot, self.deadlines.reason(first, last, closing), ended, sink);
+            } else {
+                self.report(slot, EndReason::Forced, clock, sink);
+            }
+        }
+        self.live = 0;
+        self.used = 0;
+        self.free = NO_SLOT;
+        self.wide.clear();
+        self.wheel.restart(clock.nanos());
+        self.index.clear();
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::decode::{Fragment, Packet};
+    use crate::flow::{ClockStep, KeyHasher, ObservationClock};
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+    use std::time::Duration;
+
+    const S: u64 = 1_000_000_000;
+
+    /// A TCP packet of 40 octets between two numbered hosts.
+    pub(crate) fn packet(nanos: u64, ip_version: IpVersion, source: u8, destination: u8) -> Packet {
+        let address = |host: u8| {
+            let mut address = [0; 16];
+            match ip_version {
+                IpVersion::V4 => address[..4].copy_from_slice(&[192, 0, 2, host]),
+                IpVersion::V6 => (address[0], address[1], address[15]) = (0x20, 1, host),
+            }
+            address
+        };
+        Packet {
+            timestamp: Timestamp::from_nanos(nanos),
+            source: address(source),
+            destination: address(destination),
+            octets: 40,
+            interface: 0,
+            fragment_id: 0,
+            source_port: 1000,
+            destination_port: 80,
+            tcp_flags: 0,
+            vlan: 0,
+            protocol: 6,
+            tos: 0,
+            ip_version,
+            fragment: Fragment::Whole,
+        }
+    }
+
+    fn seconds(active: u64, idle: u64, linger: u64) -> Timeouts {
+        Timeouts {
+            active: Duration::from_secs(active),
+            idle: Duration::from_secs(idle),
+            linger: Duration::from_secs(linger),
+        }
+    }
+
+    /// A table, its clock and hasher: packets in, records out.
+    struct Bench {
+        table: FlowTable,
+        clock: ObservationClock,
+        hasher: KeyHasher,
+        records: Vec<FlowRecord>,
+    }
+
+    impl Bench {
+        fn new(timeouts: Timeouts, max_flows: usize) -> Bench {
+            Bench {
+                table: FlowTable::new(&TableOptions { timeouts, max_flows }).unwrap(),
+                clock: ObservationClock::new(timeouts.active),
+                hasher: KeyHasher::with_seed(7),
+                records: Vec::new(),
+            }
+        }
+
+        fn observe(&mut self, packets: &[Packet], batch: usize) {
+            let mut waiting: Vec<Observation> = Vec::new();
+            for packet in packets {
+                let clock = match self.clock.observe(packet.timestamp) {
+                    ClockStep::At(clock) => clock,
+                    ClockStep::Jumped { before, now } => {
+                        self.table.observe(&waiting, &mut |r| self.records.push(r));
+                        waiting.clear();
+                        self.table.drain(before, &mut |r| self.records.push(r));
+                        now
+                    }
+                };
+                waiting.push(Observation { packet: *packet, clock, hash: self.hasher.hash(packet) });
+                if waiting.len() >= batch {
+                    self.table.observe(&waiting, &mut |r| self.records.push(r));
+                    self.table.expire(clock, &mut |r| self.records.push(r));
+                    waiting.clear();
+                }
+            }
+            self.table.observe(&waiting, &mut |r| self.records.push(r));
+        }
+
+        fn finish(mut self) -> Vec<FlowRecord> {
+            self.table.drain(self.clock.now(), &mut |r| self.records.push(r));
+            self.records
+        }
+    }
+
+    /// The metering rules once more, on a page, a packet at a time.
+    fn plain_twin(packets: &[Packet], timeouts: &Timeouts) -> Vec<FlowRecord> {
+        let (active, idle) = (timeouts.active.as_nanos() as u64, timeouts.idle.as_nanos() as u64);
+        let linger = idle.min(timeouts.linger.as_nanos() as u64);
+        type Key = (bool, [u8; 16], [u8; 16], u8, u16, u16);
+        let mut flows: BTreeMap<Key, (FlowRecord, bool)> = BTreeMap::new();
+        let mut records = Vec::new();
+        let mut clock = 0;
+        let ended = |flow: &(FlowRecord, bool), now: u64| {
+            let quiet = flow.0.end.nanos() + if flow.1 { linger } else { idle };
+            let old = flow.0.start.nanos() + active;
+            if quiet.min(old) > now {
+                None
+            } else if quiet > old {
+                Some(EndReason::Active)
+            } else if flow.1 {
+                Some(EndReason::End)
+            } else {
+                Some(EndReason::Idle)
+            }
+        };
+        let mut report = |mut flow: (FlowRecord, bool), reason| {
+            flow.0.end_reason = reason;
+            records.push(flow.0);
+        };
+        for p in packets {
+            let now = p.timestamp.nanos();
+            if now + active < clock {
+                for (_, flow) in std::mem::take(&mut flows) {
+                    let reason = ended(&flow, clock).unwrap_or(EndReason::Forced);
+                    report(flow, reason);
+                }
+                clock = now;
+            }
+            clock = clock.max(now);
+            let v6 = p.ip_version == IpVersion::V6;
+            let key = (v6, p.source, p.destination, p.protocol, p.source_port, p.destination_port);
+            if let Some(flow) = flows.get(&key) {
+                let reason = ended(flow, clock);
+                if let Some(reason) = reason.or((flow.1 && p.tcp_flags & 2 != 0).then_some(EndReason::End)) {
+                    report(flows.remove(&key).unwrap(), reason);
+                }
+            }
+            let flow = flows.entry(key).or_insert_with(|| {
+                let record = FlowRecord {
+                    source: p.source,
+                    destination: p.destination,
+                    start: p.timestamp,
+                    end: p.timestamp,
+                    ended: Timestamp::EPOCH,
+                    packets: 0,
+                    octets: 0,
+                    flag_counts: [0; 9],
+                    interface: p.interface,
+                    source_port: p.source_port,
+                    destination_port: p.destination_port,
+                    initial_flags: p.tcp_flags,
+                    later_flags: 0,
+                    vlan: p.vlan,
+                    protocol: p.protocol,
+                    tos: p.tos,
+                    ip_version: p.ip_version,
+                    end_reason: EndReason::Forced,
+                };
+                (record, false)
+            });
+            if flow.0.packets > 0 {
+                flow.0.later_flags |= p.tcp_flags;
+            }
+            flow.0.packets += 1;
+            flow.0.octets += u64::from(p.octets);
+            flow.0.start = flow.0.start.min(p.timestamp);
+            flow.0.end = flow.0.end.max(p.timestamp);
+            for bit in 0..9 {
+                flow.0.flag_counts[bit] += u32::from(p.tcp_flags >> bit & 1);
+            }
+            if p.tcp_flags & 5 != 0 {
+                flow.1 = true;
+                if linger == 0 {
+                    report(flows.remove(&key).unwrap(), EndReason::End);
+                }
+            }
+        }
+        for (_, flow) in flows {
+            let reason = ended(&flow, clock).unwrap_or(EndReason::Forced);
+            report(flow, reason);
+        }
+        records
+    }
+
+    fn sorted(mut records: Vec<FlowRecord>) -> Vec<FlowRecord> {
+        for record in &mut records {
+            record.ended = Timestamp::EPOCH; // the twin does not say
+        }
+        records.sort_by_key(|r| format!("{r:?}"));
+        records
+    }
+
+    /// Traffic between few hosts, with every flag, late packets, gaps longer than each timeout and clock jumps.
+    fn traffic(seed: u64, count: usize) -> Vec<Packet> {
+        let mut state = seed | 1;
+        let mut random = |below: u64| {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (state >> 33) % below
+        };
+        let mut now = 1_000_000 * S;
+        let mut packets = Vec::new();
+        for _ in 0..count {
+            now += match random(400) {
+                0 => 20 * S,
+                1 => 70 * S,
+                2 => 3 * S,
+                3 => 15 * S,
+                _ => random(S / 4),
+            };
+            if random(2000) == 0 {
+                now -= 200 * S;
+            }
+            let late = if random(20) == 0 { random(10 * S) } else { 0 };
+            let version = if random(4) == 0 { IpVersion::V6 } else { IpVersion::V4 };
+            let mut p = packet(now - late, version, random(4) as u8, random(4) as u8);
+            p.source_port = random(3) as u16;
+            p.octets = 40 + random(1460) as u32;
+            p.protocol = [6, 6, 17][random(3) as usize];
+            p.vlan = random(3) as u16;
+            p.tos = random(3) as u8;
+            p.interface = random(2) as u32;
+            if p.protocol == 6 {
+                p.tcp_flags = [0x10, 0x18, 0x10, 0x02, 0x11, 0x04, 0x1c2, 0xfff][random(8) as usize];
+                if random(3) > 0 {
+                    p.tcp_flags &= !5;
+                }
+            }
+            packets.push(p);
+        }
+        packets
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn records_are_those_of_the_plain_twin_whatever_the_batches(
+            seed: u64,
+            count in 1..3000usize,
+            batch in 1..300usize,
+            timeouts in prop::sample::select(vec![
+                (60, 15, 1), (5, 1, 0), (1800, 300, 5), (60, 0, 1), (1, 60, 60), (10, 10, 10),
+            ]),
+        ) {
+            let timeouts = seconds(timeouts.0, timeouts.1, timeouts.2);
+            let packets = traffic(seed, count);
+            let mut bench = Bench::new(timeouts, 10_000);
+            bench.observe(&packets, batch);
+            prop_assert_eq!(sorted(bench.finish()), sorted(plain_twin(&packets, &timeouts)));
+        }
+
+        #[test]
+        fn a_small_table_counts_every_packet_and_never_holds_more_flows_than_allowed(
+            seed: u64, max_flows in 1..9usize, linger in 0..2u64,
+        ) {
+            let packets = traffic(seed, 2000);
+            let mut bench = Bench::new(seconds(60, 15, linger), max_flows);
+            for batch in packets.chunks(50) {
+                bench.observe(batch, 50);
+                prop_assert!(bench.table.live() <= max_flows);
+            }
+            let evicted = bench.table.evicted();
+            let records = bench.finish();
+            prop_assert_eq!(records.iter().map(|r| r.packets).sum::<u64>(), 2000);
+            prop_assert_eq!(records.iter().map(|r| r.octets).sum::<u64>(),
+                packets.iter().map(|p| u64::from(p.octets)).sum::<u64>());
+            let lacking = records.iter().filter(|r| r.end_reason == EndReason::LackOfResources).count();
+            prop_assert_eq!(lacking as u64, evicted);
+        }
+    }
+
+    #[test]
+    fn a_flood_of_new_flows_pushes_out_itself_before_conversations_that_go_on() {
+        let mut bench = Bench::new(seconds(600, 15, 1), 1000);
+        let talk = |nanos| packet(nanos, IpVersion::V4, 200, 201);
+        bench.observe(&[talk(0)], 1);
+        let mut packets = Vec::new();
+        for i in 0..200_000u64 {
+            let nanos = i * S / 10_000;
+            let mut one = packet(nanos, IpVersion::V4, i as u8, 1);
+            one.source_port = (i >> 8) as u16;
+            packets.push(one);
+            if i % 500 == 0 {
+                packets.push(talk(nanos));
+            }
+        }
+        bench.observe(&packets, 256);
+        assert!(bench.table.evicted() > 100_000);
+        let records = bench.finish();
+        let talk: Vec<_> = records.iter().filter(|r| r.source[3] == 200 && r.destination[3] == 201).collect();
+        assert_eq!(talk.len(), 1, "the conversation was cut");
+        assert_eq!(talk[0].packets, 401);
+    }
+
+    #[test]
+    fn a_counter_that_would_wrap_ends_the_record() {
+        let mut bench = Bench::new(seconds(60, 15, 1), 10);
+        let one = packet(S, IpVersion::V6, 1, 2);
+        bench.observe(&[one], 1);
+        bench.table.entries.as_mut_slice()[0].fill_up();
+        bench.observe(&[one, one, one], 1);
+        let records = bench.finish();
+        let reasons: Vec<_> = records.iter().map(|r| (r.packets, r.end_reason)).collect();
+        let full = u64::from(u32::MAX);
+        assert_eq!(reasons, [(full, EndReason::LackOfResources), (2, EndReason::Forced)]);
+    }
+
+    #[test]
+    fn timers_and_slots_do_not_pile_up_when_flows_come_and_go() {
+        let mut bench = Bench::new(seconds(60, 15, 0), 1000);
+        for round in 0..2000u64 {
+            let packets: Vec<Packet> = (0..100)
+                .map(|i| {
+                    let mut p = packet(round * S / 1000, IpVersion::V4, i, (round % 256) as u8);
+                    p.tcp_flags = if i % 2 == 0 { 4 } else { 0x11 };
+                    p
+                })
+                .collect();
+            bench.observe(&packets, 100);
+        }
+        assert!(bench.table.used <= 1, "{}", bench.table.used);
+        assert_eq!(bench.records.len(), 200_000);
+        assert!(bench.table.octets() < 1 << 20, "{}", bench.table.octets());
+    }
+
+    #[test]
+    fn closing_flows_leave_no_heap_of_stale_timers() {
+        let mut bench = Bench::new(seconds(3600, 1800, 1), 100_000);
+        for round in 0..100u64 {
+            let packets: Vec<Packet> = (0..=255u8)
+                .flat_map(|i| {
+                    let mut p = packet(round * 2 * S, IpVersion::V4, i, 1);
+                    p.tcp_flags = 0x10;
+                    let mut fin = p;
+                    fin.tcp_flags = 0x11;
+                    (0..10u16).flat_map(move |port| {
+                        [p, fin].map(|mut p| {
+                            p.source_port = port;
+                            p
+                        })
+                    })
+                })
+                .collect();
+            bench.observe(&packets, 1000);
+        }
+        assert_eq!(bench.table.live(), 2560);
+        assert!(bench.table.octets() < 2 << 20, "{}", bench.table.octets());
+    }
+}

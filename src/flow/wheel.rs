@@ -1,0 +1,298 @@
+//! The timer wheel of a Flow table: which entries may have reached their deadline.
+//!
+//! A lazy wheel: a packet does not move its Flow's timer. When a timer comes up the table looks whether the deadline
+//! has moved, and if so puts it back. A Flow whose deadline comes nearer (it is closing) gets a second timer; its entry
+//! remembers which of them counts, and the other falls out when it comes up, or in a clean-up once such timers
+//! outnumber the Flows.
+//!
+//! Time is cut into ticks of 2^n ns, so that one turn of the wheel spans the idle timeout.
+
+/// Ticks in one turn.
+const TICKS: u64 = 4096;
+/// What an entry that has no timer remembers.
+pub(super) const NO_TIMER: u16 = u16::MAX;
+
+const TIMERS_PER_CHUNK: usize = 30;
+const NO_CHUNK: u32 = u32::MAX;
+
+/// A place on the wheel: the tick modulo a turn.
+pub(super) type Place = u16;
+
+#[derive(Clone, Copy)]
+#[repr(C, align(128))]
+struct Chunk {
+    timers: [u32; TIMERS_PER_CHUNK],
+    length: u32,
+    next: u32,
+}
+
+pub(super) struct Wheel {
+    heads: Box<[u32; TICKS as usize]>,
+    chunks: Vec<Chunk>,
+    free: u32,
+    timers: usize,
+    /// The last tick whose timers have come up.
+    tick: u64,
+    /// No timers stand between `tick` and this one.
+    soonest: u64,
+    tick_bits: u32,
+}
+
+impl Wheel {
+    /// A wheel whose turn spans `longest_nanos`.
+    pub(super) fn new(longest_nanos: u64) -> Wheel {
+        let tick_nanos = (longest_nanos / (TICKS - 3) + 1).next_power_of_two();
+        Wheel {
+            heads: Box::new([NO_CHUNK; TICKS as usize]),
+            chunks: Vec::new(),
+            free: NO_CHUNK,
+            timers: 0,
+            tick: 0,
+            soonest: 0,
+            tick_bits: tick_nanos.trailing_zeros(),
+        }
+    }
+
+    /// The place whose timers come up first when `deadline` (ns) has been reached; a turn ahead at most.
+    #[inline]
+    pub(super) fn place(&self, deadline: u64) -> Place {
+        let tick = (deadline >> self.tick_bits) + 1;
+        (tick.clamp(self.tick + 1, self.tick + TICKS - 1) % TICKS) as Place
+    }
+
+    /// Whether `place` comes up before `other`.
+    #[inline]
+    pub(super) fn is_sooner(&self, place: Place, other: Place) -> bool {
+        other == NO_TIMER || self.ahead(place) < self.ahead(other)
+    }
+
+    /// Ticks from the next one to `place`.
+    #[inline]
+    fn ahead(&self, place: Place) -> u64 {
+        u64::from(place).wrapping_sub(self.tick + 1) % TICKS
+    }
+
+    /// Adds a timer for a slot.
+    #[inline]
+    pub(super) fn insert(&mut self, place: Place, slot: u32) {
+        self.timers += 1;
+        self.soonest = self.soonest.min(self.tick + 1 + self.ahead(place));
+        let head = self.heads[usize::from(place)];
+        if let Some(chunk) = self.chunks.get_mut(head as usize)
+            && (chunk.length as usize) < TIMERS_PER_CHUNK
+        {
+            chunk.timers[chunk.length as usize] = slot;
+            chunk.length += 1;
+            return;
+        }
+        self.insert_chunk(place, slot);
+    }
+
+    fn insert_chunk(&mut self, place: Place, slot: u32) {
+        let head = &mut self.heads[usize::from(place)];
+        let mut chunk = Chunk { timers: [0; TIMERS_PER_CHUNK], length: 1, next: *head };
+        chunk.timers[0] = slot;
+        if self.free == NO_CHUNK {
+            *head = self.chunks.len() as u32;
+            self.chunks.push(chunk);
+        } else {
+            *head = self.free;
+            let reused = &mut self.chunks[self.free as usize];
+            self.free = reused.next;
+            *reused = chunk;
+        }
+    }
+
+    /// The next place that has come up by `clock` (ns), the places before it being empty; None when all have.
+    #[inline]
+    pub(super) fn next_due(&mut self, clock: u64) -> Option<Place> {
+        let now = clock >> self.tick_bits;
+        if now > self.tick + TICKS {
+            // A whole turn and more has passed: each place comes up once.
+            self.tick = now - TICKS;
+        }
+        while self.tick < now {
+            let place = (self.tick + 1) % TICKS;
+            if self.heads[place as usize] != NO_CHUNK {
+                return Some(place as Place);
+            }
+            self.tick += 1;
+        }
+        None
+    }
+
+    /// The place that comes up first of those that have timers.
+    pub(super) fn soonest(&mut self) -> Option<Place> {
+        if self.timers == 0 {
+            return None;
+        }
+        let from = self.soonest.max(self.tick + 1);
+        let found =
+            (from..=self.tick + TICKS).find(|tick| self.heads[(tick % TICKS) as usize] != NO_CHUNK)?;
+        self.soonest = found;
+        Some((found % TICKS) as Place)
+    }
+
+    /// Takes up to a chunk of timers from a place; empty when it has none left.
+    #[inline]
+    pub(super) fn take(&mut self, place: Place, taken: &mut Taken) {
+        let head = self.heads[usize::from(place)];
+        taken.length = 0;
+        if head == NO_CHUNK {
+            return;
+        }
+        let chunk = &mut self.chunks[head as usize];
+        taken.length = chunk.length as usize;
+        taken.timers = chunk.timers;
+        self.timers -= taken.length;
+        self.heads[usize::from(place)] = chunk.next;
+        chunk.next = self.free;
+        self.free = head;
+    }
+
+    /// Takes one timer from a place.
+    pub(super) fn take_one(&mut self, place: Place) -> Option<u32> {
+        let head = self.heads[usize::from(place)];
+        let chunk = self.chunks.get_mut(head as usize)?;
+        chunk.length -= 1;
+        let slot = chunk.timers[chunk.length as usize];
+        if chunk.length == 0 {
+            self.heads[usize::from(place)] = chunk.next;
+            chunk.next = self.free;
+            self.free = head;
+        }
+        self.timers -= 1;
+        Some(slot)
+    }
+
+    /// Whether timers that no longer count may outnumber those that do.
+    #[inline]
+    pub(super) fn wants_cleaning(&self, live: usize) -> bool {
+        self.timers > 2 * live + 65_536
+    }
+
+    /// Drops the timers that `counts` says no of.
+    #[cold]
+    pub(super) fn clean(&mut self, mut counts: impl FnMut(Place, u32) -> bool) {
+        let mut taken = Taken::default();
+        for place in 0..TICKS as Place {
+            let mut kept = std::mem::replace(&mut self.heads[usize::from(place)], NO_CHUNK);
+            // The chunks of this place are set aside, then read one by one and given back.
+            while kept != NO_CHUNK {
+                let chunk = &mut self.chunks[kept as usize];
+                taken.length = chunk.length as usize;
+                taken.timers = chunk.timers;
+                let next = chunk.next;
+                chunk.next = self.free;
+                self.free = kept;
+                kept = next;
+                self.timers -= taken.length;
+                for &slot in taken.timers() {
+                    if counts(place, slot) {
+                        self.insert(place, slot);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Drops all timers; the wheel stands at the tick of `clock` (ns).
+    pub(super) fn restart(&mut self, clock: u64) {
+        self.heads.fill(NO_CHUNK);
+        self.chunks.clear();
+        self.free = NO_CHUNK;
+        self.timers = 0;
+        self.tick = clock >> self.tick_bits;
+        self.soonest = self.tick;
+    }
+
+    /// Octets of memory in use.
+    pub(super) fn octets(&self) -> usize {
+        size_of_val(&*self.heads) + self.chunks.len() * size_of::<Chunk>()
+    }
+}
+
+/// Timers taken from the wheel.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Taken {
+    timers: [u32; TIMERS_PER_CHUNK],
+    length: usize,
+}
+
+impl Taken {
+    #[inline]
+    pub(super) fn timers(&self) -> &[u32] {
+        &self.timers[..self.length]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const S: u64 = 1_000_000_000;
+
+    fn due(wheel: &mut Wheel, clock: u64) -> Vec<u32> {
+        let mut slots = Vec::new();
+        let mut taken = Taken::default();
+        while let Some(place) = wheel.next_due(clock) {
+            wheel.take(place, &mut taken);
+            slots.extend(taken.timers());
+        }
+        slots
+    }
+
+    #[test]
+    fn a_timer_comes_up_after_its_deadline_and_within_a_tick_or_two() {
+        let mut wheel = Wheel::new(15 * S);
+        let tick = 1 << wheel.tick_bits;
+        assert!(tick <= 8_000_000, "{tick}");
+        wheel.restart(1000 * S);
+        let place = wheel.place(1015 * S);
+        wheel.insert(place, 7);
+        assert_eq!(due(&mut wheel, 1015 * S - 1), []);
+        assert_eq!(due(&mut wheel, 1015 * S + 2 * tick), [7]);
+    }
+
+    #[test]
+    fn a_jump_over_several_turns_brings_up_every_timer_once() {
+        let mut wheel = Wheel::new(15 * S);
+        for slot in 0..1000 {
+            let place = wheel.place(u64::from(slot) * S / 70);
+            wheel.insert(place, slot);
+        }
+        let mut slots = due(&mut wheel, 1_000_000 * S);
+        slots.sort_unstable();
+        assert_eq!(slots, (0..1000).collect::<Vec<_>>());
+        assert_eq!(wheel.timers, 0);
+    }
+
+    #[test]
+    fn cleaning_keeps_what_counts_and_gives_the_chunks_back() {
+        let mut wheel = Wheel::new(15 * S);
+        for slot in 0..10_000 {
+            let place = wheel.place(u64::from(slot % 100) * S / 10);
+            wheel.insert(place, slot);
+        }
+        let chunks = wheel.chunks.len();
+        wheel.clean(|_, slot| slot % 3 == 0);
+        assert_eq!(wheel.timers, 3334);
+        let mut slots = due(&mut wheel, 1_000_000 * S);
+        slots.sort_unstable();
+        assert_eq!(slots, (0..10_000).step_by(3).collect::<Vec<_>>());
+        assert!(wheel.chunks.len() <= chunks + 1, "{} {chunks}", wheel.chunks.len());
+    }
+
+    #[test]
+    fn taking_one_by_one_takes_all() {
+        let mut wheel = Wheel::new(S);
+        for slot in 0..100 {
+            wheel.insert(5, slot);
+        }
+        let place = wheel.soonest().unwrap();
+        let mut slots: Vec<u32> = std::iter::from_fn(|| wheel.take_one(place)).collect();
+        slots.sort_unstable();
+        assert_eq!(slots, (0..100).collect::<Vec<_>>());
+        assert_eq!(wheel.soonest(), None);
+    }
+}
