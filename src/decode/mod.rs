@@ -1,8 +1,25 @@
 //! Decoding: a [`Frame`] in; a [`Packet`], or the one reason why it is not metered, out.
 //!
-//! The octets are the network's: nothing here fails loudly, allocates or panics, whatever they are.
+//! The octets are the network's: nothing here fails loudly, allocates or panics, whatever they are. What is sound is
+//! kept: a packet whose transport header was cut off is metered without ports, not refused.
+//!
+//! The layers are walked in the order they are met: [`link`] down to the IP header, [`network`] through it and its
+//! extension headers, [`transport`] for ports and flags. A later fragment carries no ports; [`FragmentTable`] gives it
+//! those of the first one.
 
-use crate::capture::Frame;
+mod fragment;
+mod link;
+mod network;
+mod transport;
+
+#[cfg(test)]
+mod differential;
+
+pub use fragment::FragmentTable;
+
+use etherparse::{EtherType, Ethernet2Header, Ethernet2HeaderSlice};
+
+use crate::capture::{Frame, LinkType};
 use crate::time::Timestamp;
 
 /// The nine named TCP flags of RFC 9293 §3.1 and RFC 9768, FIN (bit 0) first.
@@ -45,7 +62,7 @@ pub enum Fragment {
     Whole,
     /// The first fragment: offset 0, more to come. It has the ports.
     First,
-    /// A later fragment: its ports are those of the first one, see [`fragment`].
+    /// A later fragment: its ports are those of the first one, see [`FragmentTable`].
     Later,
 }
 
@@ -98,10 +115,31 @@ pub enum Ignored {
 
 /// Decodes one frame.
 ///
+/// Untagged Ethernet with IPv4 or IPv6 in it, which is nearly every frame of most taps, is recognised here; whatever
+/// else may precede an IP header is walked out of line.
+///
 /// # Errors
 /// The one reason why the frame is not metered.
 #[inline]
 pub fn decode(frame: &Frame<'_>) -> Result<Packet, Ignored> {
-    let _ = frame;
-    Err(Ignored::LinkType)
+    if frame.link_type == LinkType::ETHERNET
+        && let Ok(ethernet) = Ethernet2HeaderSlice::from_slice(frame.data)
+    {
+        match ethernet.ether_type() {
+            EtherType::IPV4 => return network::ipv4(frame, Ethernet2Header::LEN, 0),
+            EtherType::IPV6 => return network::ipv6(frame, Ethernet2Header::LEN, 0),
+            _ => {}
+        }
+    }
+    decode_encapsulated(frame)
+}
+
+/// [`decode`] for whatever is not plain Ethernet.
+#[inline(never)]
+fn decode_encapsulated(frame: &Frame<'_>) -> Result<Packet, Ignored> {
+    let link::Carried { at, vlan, version } = link::walk(frame)?;
+    match version {
+        IpVersion::V4 => network::ipv4(frame, at, vlan),
+        IpVersion::V6 => network::ipv6(frame, at, vlan),
+    }
 }
