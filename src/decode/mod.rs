@@ -45,20 +45,22 @@ pub mod tcp_flags {
 }
 
 /// IPv4 or IPv6.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum IpVersion {
     /// IPv4.
+    #[default]
     V4 = 4,
     /// IPv6.
     V6 = 6,
 }
 
 /// What a packet is a part of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Fragment {
     /// A whole packet (an IPv6 atomic fragment included).
+    #[default]
     Whole,
     /// The first fragment: offset 0, more to come. It has the ports.
     First,
@@ -67,7 +69,7 @@ pub enum Fragment {
 }
 
 /// A decoded packet: what the Metering Process needs to know of it, and no octets of the frame.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Packet {
     /// When it was captured.
     pub timestamp: Timestamp,
@@ -115,31 +117,43 @@ pub enum Ignored {
 
 /// Decodes one frame.
 ///
+/// # Errors
+/// The one reason why the frame is not metered.
+#[inline]
+pub fn decode(frame: &Frame<'_>) -> Result<Packet, Ignored> {
+    let mut packet = Packet::default();
+    decode_into(frame, &mut packet)?;
+    Ok(packet)
+}
+
+/// Decodes one frame into the place where the packet is to stay, such as the next slot of a batch. It sets every field;
+/// if the frame is not metered, it leaves the packet as it was.
+///
 /// Untagged Ethernet with IPv4 or IPv6 in it, which is nearly every frame of most taps, is recognised here; whatever
 /// else may precede an IP header is walked out of line.
 ///
 /// # Errors
 /// The one reason why the frame is not metered.
 #[inline]
-pub fn decode(frame: &Frame<'_>) -> Result<Packet, Ignored> {
+pub fn decode_into(frame: &Frame<'_>, packet: &mut Packet) -> Result<(), Ignored> {
     if frame.link_type == LinkType::ETHERNET
         && let Ok(ethernet) = Ethernet2HeaderSlice::from_slice(frame.data)
     {
         match ethernet.ether_type() {
-            EtherType::IPV4 => return network::ipv4(frame, Ethernet2Header::LEN, 0),
-            EtherType::IPV6 => return network::ipv6(frame, Ethernet2Header::LEN, 0),
+            EtherType::IPV4 => return network::ipv4(frame, Ethernet2Header::LEN, 0, packet),
+            EtherType::IPV6 => return network::ipv6(frame, Ethernet2Header::LEN, 0, packet),
             _ => {}
         }
     }
-    decode_encapsulated(frame)
+    decode_encapsulated(frame, packet)
 }
 
-/// [`decode`] for whatever is not plain Ethernet.
+/// [`decode_into`] for whatever is not plain Ethernet.
 #[inline(never)]
-fn decode_encapsulated(frame: &Frame<'_>) -> Result<Packet, Ignored> {
+fn decode_encapsulated(frame: &Frame<'_>, packet: &mut Packet) -> Result<(), Ignored> {
     let link::Carried { at, vlan, version } = link::walk(frame)?;
     match version {
-        IpVersion::V4 => network::ipv4(frame, at, vlan),
-        IpVersion::V6 => network::ipv6(frame, at, vlan),
+        IpVersion::V4 => network::ipv4(frame, at, vlan, packet),
+        IpVersion::V6 => network::ipv6(frame, at, vlan, packet),
     }
 }

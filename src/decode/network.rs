@@ -30,7 +30,7 @@ const SHIM6: u8 = IpNumber::SHIM6.0;
 
 /// Decodes the IPv4 packet that begins `at` octets into the frame.
 #[inline(always)]
-pub(super) fn ipv4(frame: &Frame<'_>, at: usize, vlan: u16) -> Result<Packet, Ignored> {
+pub(super) fn ipv4(frame: &Frame<'_>, at: usize, vlan: u16, packet: &mut Packet) -> Result<(), Ignored> {
     let octets = frame.data.get(at..).ok_or(Ignored::Truncated)?;
     let Ok(header) = Ipv4HeaderSlice::from_slice(octets) else {
         return Err(why_no_ipv4_header(frame, at, octets));
@@ -55,7 +55,7 @@ pub(super) fn ipv4(frame: &Frame<'_>, at: usize, vlan: u16) -> Result<Packet, Ig
         (Fragment::Whole | Fragment::First, Some(payload)) => transport::read(protocol, ICMP, payload),
         _ => Transport::default(),
     };
-    Ok(Packet {
+    *packet = Packet {
         timestamp: frame.timestamp,
         source: widened(header.source()),
         destination: widened(header.destination()),
@@ -70,12 +70,13 @@ pub(super) fn ipv4(frame: &Frame<'_>, at: usize, vlan: u16) -> Result<Packet, Ig
         tos: header.slice()[1],
         ip_version: IpVersion::V4,
         fragment,
-    })
+    };
+    Ok(())
 }
 
 /// Decodes the IPv6 packet that begins `at` octets into the frame.
 #[inline(always)]
-pub(super) fn ipv6(frame: &Frame<'_>, at: usize, vlan: u16) -> Result<Packet, Ignored> {
+pub(super) fn ipv6(frame: &Frame<'_>, at: usize, vlan: u16, packet: &mut Packet) -> Result<(), Ignored> {
     let octets = frame.data.get(at..).ok_or(Ignored::Truncated)?;
     let Ok(header) = Ipv6HeaderSlice::from_slice(octets) else {
         return Err(why_no_header(octets, IpVersion::V6));
@@ -102,7 +103,7 @@ pub(super) fn ipv6(frame: &Frame<'_>, at: usize, vlan: u16) -> Result<Packet, Ig
         Fragment::Whole | Fragment::First => transport::read(reached.protocol, ICMPV6, reached.octets),
         Fragment::Later => Transport::default(),
     };
-    Ok(Packet {
+    *packet = Packet {
         timestamp: frame.timestamp,
         source: header.source(),
         destination: header.destination(),
@@ -117,14 +118,14 @@ pub(super) fn ipv6(frame: &Frame<'_>, at: usize, vlan: u16) -> Result<Packet, Ig
         tos: header.traffic_class(),
         ip_version: IpVersion::V6,
         fragment: reached.fragment,
-    })
+    };
+    Ok(())
 }
 
 /// An IPv4 address as a [`Packet`] holds it.
 #[inline(always)]
 fn widened(address: [u8; 4]) -> [u8; 16] {
-    let [a, b, c, d] = address;
-    [a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
+    u128::from(u32::from_le_bytes(address)).to_le_bytes()
 }
 
 /// The IP packet's octets where its length field is 0: what was on the wire less what precedes the IP header. A wire

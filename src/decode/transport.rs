@@ -40,13 +40,10 @@ pub(super) struct Transport {
 #[inline(always)]
 pub(super) fn read(protocol: u8, icmp: u8, octets: &[u8]) -> Transport {
     let mut transport = Transport::default();
-    if protocol == TCP {
-        if let Some(&[s, o, d, e, .., high, low]) = octets.first_chunk::<14>() {
-            transport.source_port = u16::from_be_bytes([s, o]);
-            transport.destination_port = u16::from_be_bytes([d, e]);
-            transport.tcp_flags = u16::from_be_bytes([high, low]) & TCP_FLAGS;
-            return transport;
-        }
+    if protocol == TCP
+        && let Some(&[.., high, low]) = octets.first_chunk::<14>()
+    {
+        transport.tcp_flags = u16::from_be_bytes([high, low]) & TCP_FLAGS;
     }
     if matches!(protocol, TCP | UDP | UDP_LITE | SCTP | DCCP) {
         if let Some(&[s, o, d, e]) = octets.first_chunk::<4>() {
