@@ -1,0 +1,196 @@
+//! From the first octet of a frame to its IP header.
+//!
+//! In: a [`Frame`]. Out: where the IP header begins, which version the link layer says it is, and the outermost VLAN
+//! identifier; or the reason why there is none. Walked are IEEE 802.3 and 802.1Q framing, VN-Tags, LLC/SNAP
+//! (RFC 1042), PPPoE sessions (RFC 2516), MPLS (RFC 3032, RFC 5332), Linux cooked captures, BSD loopback and raw IP.
+
+use etherparse::{EtherType, Ethernet2Header, SingleVlanHeaderSlice};
+
+use super::{Ignored, IpVersion};
+use crate::capture::{Frame, LinkType};
+
+/// The largest value of the Ethernet type field that is a length: maxBasicDataSize, IEEE 802.3 §3.2.7.
+const LARGEST_LENGTH: u16 = 1500;
+/// Tags that hold a VLAN identifier: 802.1Q, 802.1ad, and what preceded 802.1ad.
+const VLAN_TAGS: [EtherType; 3] =
+    [EtherType::VLAN_TAGGED_FRAME, EtherType::PROVIDER_BRIDGING, EtherType::VLAN_DOUBLE_TAGGED_FRAME];
+/// The VLAN identifier is the lower twelve bits of the tag; 0 says that there is only a priority, IEEE 802.1Q §9.6.
+const NO_VLAN: u16 = 0;
+/// VN-Tag: four octets of interface identifiers, then the next type.
+const VN_TAG: u16 = 0x8926;
+/// PPPoE session stage, RFC 2516 §4.
+const PPPOE_SESSION: u16 = 0x8864;
+/// MPLS, the top label downstream-assigned (once: unicast), RFC 5332 §3.
+const MPLS: u16 = 0x8847;
+/// MPLS, the top label upstream-assigned (once: multicast), RFC 5332 §3.
+const MPLS_UPSTREAM: u16 = 0x8848;
+
+/// LLC with DSAP and SSAP of SNAP and unnumbered information, then OUI 0: a type field follows, RFC 1042.
+const SNAP: [u8; 6] = [0xAA, 0xAA, 0x03, 0, 0, 0];
+/// Least bit of the third octet of an MPLS label stack entry: the last entry, RFC 3032 §2.1.
+const BOTTOM_OF_STACK: u8 = 1;
+/// IPv4 in the PPP protocol field, RFC 1332 §2.
+const PPP_IPV4: u16 = 0x0021;
+/// IPv6 in the PPP protocol field, RFC 5072 §3.
+const PPP_IPV6: u16 = 0x0057;
+/// A PPP protocol number's last octet is odd and the one before it even, so that it may be left out, RFC 1661 §2.
+const PPP_LAST_OCTET: u8 = 1;
+
+/// Octets of the Linux cooked header, version 1; the protocol type is the last two.
+const SLL_LENGTH: usize = 16;
+/// Octets of the Linux cooked header, version 2; the protocol type is the first two.
+const SLL2_LENGTH: usize = 20;
+/// AF_INET, the same everywhere.
+const FAMILY_IPV4: u32 = 2;
+/// AF_INET6 of Linux, of NetBSD and OpenBSD, of FreeBSD, of macOS.
+const FAMILIES_IPV6: [u32; 4] = [10, 24, 28, 30];
+
+/// What a frame carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Carried {
+    /// Octets that precede the IP header.
+    pub(super) at: usize,
+    /// The outermost VLAN identifier other than 0; 0 for none.
+    pub(super) vlan: u16,
+    /// The IP version that the link layer names.
+    pub(super) version: IpVersion,
+}
+
+/// Finds the IP header of a frame of any link type.
+pub(super) fn walk(frame: &Frame<'_>) -> Result<Carried, Ignored> {
+    let data = frame.data;
+    match frame.link_type {
+        LinkType::ETHERNET => match data.split_first_chunk::<{ Ethernet2Header::LEN }>() {
+            Some((&[.., high, low], rest)) => walk_types(data, [high, low], rest),
+            None => Err(Ignored::Truncated),
+        },
+        LinkType::LINUX_SLL => match data.split_first_chunk::<SLL_LENGTH>() {
+            Some((&[.., high, low], rest)) => walk_types(data, [high, low], rest),
+            None => Err(Ignored::Truncated),
+        },
+        LinkType::LINUX_SLL2 => match data.split_first_chunk::<SLL2_LENGTH>() {
+            Some((&[high, low, ..], rest)) => walk_types(data, [high, low], rest),
+            None => Err(Ignored::Truncated),
+        },
+        LinkType::RAW | LinkType::RAW_BSD | LinkType::RAW_OPENBSD => match data.first() {
+            Some(first) => match nibble_version(*first) {
+                Some(version) => Ok(Carried { at: 0, vlan: NO_VLAN, version }),
+                None => Err(Ignored::Malformed),
+            },
+            None => Err(Ignored::Truncated),
+        },
+        LinkType::IPV4 => Ok(Carried { at: 0, vlan: NO_VLAN, version: IpVersion::V4 }),
+        LinkType::IPV6 => Ok(Carried { at: 0, vlan: NO_VLAN, version: IpVersion::V6 }),
+        LinkType::NULL | LinkType::LOOP => match data.first_chunk::<4>() {
+            Some(&family) => match family_version(family) {
+                Some(version) => Ok(Carried { at: family.len(), vlan: NO_VLAN, version }),
+                None => Err(Ignored::NonIp),
+            },
+            None => Err(Ignored::Truncated),
+        },
+        _ => Err(Ignored::LinkType),
+    }
+}
+
+/// The version that the first octet of an IP header tells, RFC 791 §3.1, RFC 8200 §3.
+fn nibble_version(first: u8) -> Option<IpVersion> {
+    match first >> 4 {
+        4 => Some(IpVersion::V4),
+        6 => Some(IpVersion::V6),
+        _ => None,
+    }
+}
+
+/// The version that an address family of either byte order names: all families are small numbers, so the order that
+/// makes it one is the order it was written in.
+fn family_version(octets: [u8; 4]) -> Option<IpVersion> {
+    let little = u32::from_le_bytes(octets);
+    let family = if little > u32::from(u16::MAX) { u32::from_be_bytes(octets) } else { little };
+    match family {
+        FAMILY_IPV4 => Some(IpVersion::V4),
+        _ if FAMILIES_IPV6.contains(&family) => Some(IpVersion::V6),
+        _ => None,
+    }
+}
+
+/// Takes the first `N` octets off `rest`.
+fn take<'a, const N: usize>(rest: &mut &'a [u8]) -> Result<&'a [u8; N], Ignored> {
+    let (taken, left) = rest.split_first_chunk::<N>().ok_or(Ignored::Truncated)?;
+    *rest = left;
+    Ok(taken)
+}
+
+/// Walks tags, SNAP, PPPoE and labels: `kind` is the type field before `rest`, and `rest` the end of `data`.
+fn walk_types(data: &[u8], kind: [u8; 2], mut rest: &[u8]) -> Result<Carried, Ignored> {
+    let mut kind = u16::from_be_bytes(kind);
+    let mut vlan = NO_VLAN;
+    loop {
+        if kind <= LARGEST_LENGTH {
+            // What contradicts SNAP is something else even where the frame was cut before SNAP could be complete.
+            if rest.iter().zip(&SNAP).any(|(seen, snap)| seen != snap) {
+                return Err(Ignored::NonIp);
+            }
+            let &[_, _, _, _, _, _, high, low] = take::<8>(&mut rest)?;
+            kind = u16::from_be_bytes([high, low]);
+            if kind <= LARGEST_LENGTH {
+                return Err(Ignored::NonIp);
+            }
+        } else if VLAN_TAGS.contains(&EtherType(kind)) {
+            let tag = SingleVlanHeaderSlice::from_slice(rest).map_err(|_| Ignored::Truncated)?;
+            if vlan == NO_VLAN {
+                vlan = tag.vlan_identifier().value();
+            }
+            kind = tag.ether_type().0;
+            take::<4>(&mut rest)?;
+        } else if kind == VN_TAG {
+            let &[_, _, _, _, high, low] = take::<6>(&mut rest)?;
+            kind = u16::from_be_bytes([high, low]);
+        } else {
+            break;
+        }
+    }
+    let version = match kind {
+        PPPOE_SESSION => pppoe(&mut rest)?,
+        MPLS | MPLS_UPSTREAM => labels(&mut rest)?,
+        _ => match EtherType(kind) {
+            EtherType::IPV4 => Some(IpVersion::V4),
+            EtherType::IPV6 => Some(IpVersion::V6),
+            _ => None,
+        },
+    };
+    match version {
+        Some(version) => Ok(Carried { at: data.len() - rest.len(), vlan, version }),
+        None => Err(Ignored::NonIp),
+    }
+}
+
+/// PPPoE session: six octets, then PPP's protocol field of two octets or, compressed, one (RFC 2516 §4, RFC 1661 §6.5).
+fn pppoe(rest: &mut &[u8]) -> Result<Option<IpVersion>, Ignored> {
+    // Eight octets are asked for even where seven would do: a packet never ends here, so a frame that does was cut.
+    let &[_, _, _, _, _, _, first, second] = rest.first_chunk::<8>().ok_or(Ignored::Truncated)?;
+    take::<6>(rest)?;
+    let protocol = if first & PPP_LAST_OCTET != 0 {
+        take::<1>(rest)?;
+        u16::from(first)
+    } else {
+        take::<2>(rest)?;
+        u16::from_be_bytes([first, second])
+    };
+    Ok(match protocol {
+        PPP_IPV4 => Some(IpVersion::V4),
+        PPP_IPV6 => Some(IpVersion::V6),
+        _ => None,
+    })
+}
+
+/// An MPLS label stack, RFC 3032 §2.1. Nothing names what follows it; its first nibble tells, RFC 4928 §2.
+fn labels(rest: &mut &[u8]) -> Result<Option<IpVersion>, Ignored> {
+    loop {
+        let &[_, _, bottom, _] = take::<4>(rest)?;
+        if bottom & BOTTOM_OF_STACK != 0 {
+            break;
+        }
+    }
+    let first = rest.first().ok_or(Ignored::Truncated)?;
+    Ok(nibble_version(*first))
+}
