@@ -4,6 +4,7 @@
 //! buffer, in the order they are to be metered.
 
 pub mod file;
+pub mod filter;
 
 use crate::time::Timestamp;
 

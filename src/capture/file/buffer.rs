@@ -1,0 +1,212 @@
+//! The read buffer: in, octets as a file, a pipe or a decompressor gives them; out, the stretch a parser asked for, in
+//! one piece, borrowed in place.
+//!
+//! The buffer begins small and doubles with each read up to its full size: of a thousand rotated files each is first
+//! opened only to learn when it begins, and reading 256 KiB of each for that would be most of a second run's work.
+
+use super::error::{Damage, Stop};
+use super::input::Input;
+
+/// Octets the first read asks for.
+const FIRST_READ: usize = 16 * 1024;
+
+pub(super) struct Buffer {
+    input: Input,
+    /// Initialised throughout; what lies past `end` is left over from earlier reads.
+    octets: Vec<u8>,
+    start: usize,
+    end: usize,
+    /// Offset of `octets[0]` in the stream. It wraps: after octets are skipped behind ones that are kept, those before
+    /// `start` are no longer where it says.
+    base: u64,
+    /// Size the buffer has reached on its way to `most`.
+    size: usize,
+    most: usize,
+    ended: bool,
+}
+
+impl Buffer {
+    pub fn new(input: Input, most: usize) -> Buffer {
+        let most = most.max(1);
+        let size = most.min(FIRST_READ);
+        Buffer { input, octets: Vec::new(), start: 0, end: 0, base: 0, size, most, ended: false }
+    }
+
+    pub fn input(&self) -> &Input {
+        &self.input
+    }
+
+    pub fn input_mut(&mut self) -> &mut Input {
+        &mut self.input
+    }
+
+    /// What is read and not consumed.
+    #[inline(always)]
+    pub fn unread(&self) -> &[u8] {
+        &self.octets[self.start..self.end]
+    }
+
+    /// Where in the buffer the unread octets begin: the place of a frame that is handed out later.
+    #[inline(always)]
+    pub fn place(&self) -> usize {
+        self.start
+    }
+
+    /// `length` octets from `place` on.
+    #[inline(always)]
+    pub fn at(&self, place: usize, length: usize) -> &[u8] {
+        &self.octets[place..place + length]
+    }
+
+    /// Steps over `length` unread octets.
+    #[inline(always)]
+    pub fn consume(&mut self, length: usize) {
+        debug_assert!(length <= self.end - self.start);
+        self.start += length;
+    }
+
+    /// Offset in the stream of the next unread octet.
+    #[inline]
+    pub fn offset(&self) -> u64 {
+        self.base.wrapping_add(self.start as u64)
+    }
+
+    /// Offset in the stream up to which it has been read.
+    pub fn end_offset(&self) -> u64 {
+        self.base.wrapping_add(self.end as u64)
+    }
+
+    /// Whether `length` unread octets are there, reading what is missing; false if the stream ends before. Callers
+    /// bound `length`: the buffer grows to it.
+    #[cold]
+    #[inline(never)]
+    pub fn fill(&mut self, length: usize) -> Result<bool, Damage> {
+        if self.end - self.start >= length {
+            return Ok(true);
+        }
+        self.octets.copy_within(self.start..self.end, 0);
+        self.base = self.offset();
+        self.end -= self.start;
+        self.start = 0;
+        while self.end < length {
+            let read = self.read_at(self.end, length - self.end)?;
+            if read == 0 {
+                return Ok(false);
+            }
+            self.end += read;
+        }
+        Ok(true)
+    }
+
+    /// [`Buffer::fill`] for a record that has begun: its end, `needed` octets from its beginning, must be there.
+    pub fn require(&mut self, length: usize, what: &'static str, needed: u64) -> Result<(), Stop> {
+        if self.fill(length)? { Ok(()) } else { Err(Stop::CutOff { what, needed }) }
+    }
+
+    /// Consumes the first `kept` unread octets, which must be there, the `skipped` ones behind them, and four more,
+    /// which it returns with the place of the kept ones; none if the stream ends before. Skipping takes no memory.
+    pub fn skip_behind(&mut self, kept: usize, skipped: u64) -> Result<Option<(usize, [u8; 4])>, Damage> {
+        debug_assert!(kept <= self.end - self.start);
+        let whole = skipped.saturating_add(kept as u64 + 4);
+        if let Some(whole) =
+            usize::try_from(whole).ok().filter(|&whole| whole <= self.octets.len().max(self.most))
+        {
+            if !self.fill(whole)? {
+                return Ok(None);
+            }
+            let place = self.start;
+            self.start += whole;
+            return Ok(Some((place, four(&self.octets, self.start - 4))));
+        }
+
+        self.octets.copy_within(self.start..self.start + kept, 0);
+        // From here on the kept octets lie at 0 and the unread ones anywhere behind them.
+        let mut left = skipped;
+        let held = left.min((self.end - self.start - kept) as u64);
+        self.start += kept + held as usize;
+        left -= held;
+        while left > 0 {
+            if !self.read_behind(kept)? {
+                return Ok(None);
+            }
+            let held = left.min((self.end - self.start) as u64);
+            self.start += held as usize;
+            left -= held;
+        }
+        let mut last = [0; 4];
+        for octet in &mut last {
+            if self.start == self.end && !self.read_behind(kept)? {
+                return Ok(None);
+            }
+            *octet = self.octets[self.start];
+            self.start += 1;
+        }
+        Ok(Some((0, last)))
+    }
+
+    /// Reads more, once all is consumed, without touching the first `kept` octets of the buffer.
+    fn read_behind(&mut self, kept: usize) -> Result<bool, Damage> {
+        debug_assert!(self.start == self.end && kept <= self.end);
+        self.base = self.end_offset().wrapping_sub(kept as u64);
+        (self.start, self.end) = (kept, kept);
+        let read = self.read_at(kept, 1)?;
+        self.end += read;
+        Ok(read > 0)
+    }
+
+    /// One read to `place`, where at least `least` octets are wanted; 0 at the end of the stream.
+    fn read_at(&mut self, place: usize, least: usize) -> Result<usize, Damage> {
+        if self.ended {
+            return Ok(0);
+        }
+        let size = self.size.max(place + least);
+        if self.octets.len() < size {
+            self.octets.reserve_exact(size - self.octets.len());
+            self.octets.resize(size, 0);
+        }
+        self.size = self.size.saturating_mul(2).min(self.most);
+        match self.input.read(&mut self.octets[place..]) {
+            Ok(read) => {
+                self.ended = read == 0;
+                Ok(read)
+            }
+            Err(reason) => {
+                self.ended = true;
+                Err(Damage { offset: self.base.wrapping_add(place as u64), reason })
+            }
+        }
+    }
+
+    /// Gives up the open file and all memory but the `length` octets at `place`, which are a frame not yet handed out
+    /// and move to place 0. Reading goes on where it stood. False, and nothing is given up, if the input cannot do so.
+    pub fn park(&mut self, place: usize, length: usize) -> bool {
+        let Some(drops_unread) = self.input.park(self.offset()) else { return false };
+        let mut rest = self.octets[place..place + length].to_vec();
+        let (start, base) = (rest.len(), self.offset().wrapping_sub(rest.len() as u64));
+        if !drops_unread {
+            rest.extend_from_slice(&self.octets[self.start..self.end]);
+        } else {
+            self.ended = false;
+        }
+        (self.start, self.end, self.base) = (start, rest.len(), base);
+        self.octets = rest;
+        self.size = self.most.min(FIRST_READ);
+        true
+    }
+
+    /// Gives up everything: nothing is read from here again.
+    pub fn close(&mut self) {
+        self.base = self.end_offset();
+        (self.start, self.end, self.ended) = (0, 0, true);
+        self.octets = Vec::new();
+        self.input.close();
+    }
+}
+
+/// The four octets at `at`.
+#[inline(always)]
+pub(super) fn four(octets: &[u8], at: usize) -> [u8; 4] {
+    let mut four = [0; 4];
+    four.copy_from_slice(&octets[at..at + 4]);
+    four
+}

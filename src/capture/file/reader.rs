@@ -1,0 +1,180 @@
+//! One capture file: in, its path; out, the [`Head`] of a frame at a time, whose octets stay in the buffer until the
+//! next one is asked for.
+
+use super::buffer::{Buffer, four};
+use super::error::{Damage, FileError, Reason};
+use super::input::Input;
+use super::pcap::{self, ByteOrder, Pcap};
+use super::pcapng::{self, Pcapng};
+use crate::capture::{Frame, LinkType};
+use crate::time::Timestamp;
+
+/// A frame but for its octets, which are `captured` from `place` on in the buffer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Head {
+    pub timestamp: Timestamp,
+    pub wire_length: u32,
+    pub link_type: LinkType,
+    pub interface: u32,
+    pub place: usize,
+    pub captured: usize,
+}
+
+enum Format {
+    /// Nothing has been read.
+    Unread,
+    PcapLittle(Pcap<false>),
+    PcapBig(Pcap<true>),
+    Pcapng(Pcapng),
+    /// All is read, or what follows is damaged.
+    Ended,
+}
+
+/// One capture file being read.
+pub(super) struct Reader {
+    buffer: Buffer,
+    format: Format,
+    /// Overrides the interface of every frame.
+    interface: Option<u32>,
+    /// The next frame, while it waits for frames of other files.
+    head: Option<Head>,
+    parked: bool,
+    failure: Option<FileError>,
+}
+
+impl Reader {
+    pub fn new(input: Input, interface: Option<u32>, buffer_octets: usize) -> Reader {
+        Reader {
+            buffer: Buffer::new(input, buffer_octets),
+            format: Format::Unread,
+            interface,
+            head: None,
+            parked: false,
+            failure: None,
+        }
+    }
+
+    /// The next frame; none at the end of the file, sound or not: see [`Reader::finish`].
+    #[inline(always)]
+    pub fn advance(&mut self) -> Option<Head> {
+        let head = match &mut self.format {
+            Format::PcapLittle(file) => file.buffered(&mut self.buffer),
+            Format::PcapBig(file) => file.buffered(&mut self.buffer),
+            Format::Pcapng(file) => file.buffered(&mut self.buffer),
+            Format::Unread | Format::Ended => None,
+        };
+        if head.is_some() { head } else { self.advance_reading() }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn advance_reading(&mut self) -> Option<Head> {
+        if matches!(self.format, Format::Unread) {
+            match self.recognise() {
+                Ok(format) => self.format = format,
+                Err(damage) => self.fail(damage),
+            }
+        }
+        let next = match &mut self.format {
+            Format::PcapLittle(file) => file.next(&mut self.buffer),
+            Format::PcapBig(file) => file.next(&mut self.buffer),
+            Format::Pcapng(file) => file.next(&mut self.buffer),
+            Format::Unread | Format::Ended => Ok(None),
+        };
+        match next {
+            Ok(Some(head)) => return Some(head),
+            Ok(None) => self.format = Format::Ended,
+            Err(damage) => self.fail(damage),
+        }
+        None
+    }
+
+    fn recognise(&mut self) -> Result<Format, Damage> {
+        let buffer = &mut self.buffer;
+        if !buffer.fill(4)? {
+            let found = buffer.unread().to_vec();
+            let reason = if found.is_empty() { Reason::Empty } else { Reason::NotACapture(found) };
+            return Err(Damage { offset: 0, reason });
+        }
+        let magic = four(buffer.unread(), 0);
+        let interface = self.interface.unwrap_or(0);
+        match pcap::recognise(magic) {
+            Some((ByteOrder::Little, nanos)) => Ok(Format::PcapLittle(Pcap::open(buffer, nanos, interface)?)),
+            Some((ByteOrder::Big, nanos)) => Ok(Format::PcapBig(Pcap::open(buffer, nanos, interface)?)),
+            None if magic == pcapng::SECTION_HEADER => Ok(Format::Pcapng(Pcapng::new(self.interface))),
+            None => Err(Damage { offset: 0, reason: Reason::NotACapture(magic.to_vec()) }),
+        }
+    }
+
+    fn fail(&mut self, damage: Damage) {
+        self.format = Format::Ended;
+        let input = self.buffer.input();
+        self.failure = Some(FileError {
+            path: input.path().to_path_buf(),
+            offset: (!matches!(damage.reason, Reason::Open(_))).then_some(damage.offset),
+            decompressed: input.is_compressed(),
+            reason: damage.reason,
+        });
+    }
+
+    /// Ends the file at the frame just given out, for `reason`.
+    pub fn refuse(&mut self, reason: Reason) {
+        self.fail(Damage { offset: self.buffer.offset(), reason });
+    }
+
+    /// The frame whose head this is: the last that was given out.
+    #[inline(always)]
+    pub fn frame(&self, head: Head) -> Frame<'_> {
+        Frame {
+            timestamp: head.timestamp,
+            wire_length: head.wire_length,
+            link_type: head.link_type,
+            interface: head.interface,
+            data: self.buffer.at(head.place, head.captured),
+        }
+    }
+
+    /// Keeps the frame just given out until its turn comes.
+    pub fn hold(&mut self, head: Head) {
+        self.head = Some(head);
+    }
+
+    /// The frame that was kept.
+    pub fn release(&mut self) -> Option<Head> {
+        self.parked = false;
+        self.head.take()
+    }
+
+    /// The timestamp of the frame that is kept.
+    pub fn waits_for(&self) -> Option<Timestamp> {
+        self.head.map(|head| head.timestamp)
+    }
+
+    /// Gives up the open file and all memory but that of the frame that is kept; it is opened again when it is read
+    /// on. What cannot be read twice stays as it is.
+    pub fn park(&mut self) {
+        let Some(head) = &mut self.head else { return };
+        if !self.parked && self.buffer.park(head.place, head.captured) {
+            head.place = 0;
+            self.parked = true;
+        }
+    }
+
+    /// Whether it holds no open file.
+    pub fn is_parked(&self) -> bool {
+        self.parked
+    }
+
+    /// The input below the buffer.
+    pub fn input_mut(&mut self) -> &mut Input {
+        self.buffer.input_mut()
+    }
+
+    /// Gives up everything, once the file has ended; what was wrong with it, if anything.
+    pub fn finish(&mut self) -> Option<FileError> {
+        self.format = Format::Ended;
+        self.head = None;
+        self.buffer.close();
+        self.failure.take()
+    }
+}

@@ -1,0 +1,150 @@
+//! The octets of a file as they lie on disk or come through a pipe: in, a path; out, a `Read` that counts what it
+//! gives for a progress bar, and that can close a regular file and go on later where it stood.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::STANDARD_INPUT;
+
+/// How much of a file has been read, seen from outside the thread that reads it.
+#[derive(Debug)]
+pub(super) struct Progress {
+    /// Octets of this file so far; reading a stretch again does not count.
+    file: AtomicU64,
+    /// Octets of all files so far.
+    total: Arc<AtomicU64>,
+}
+
+impl Progress {
+    pub fn new(total: Arc<AtomicU64>) -> Progress {
+        Progress { file: AtomicU64::new(0), total }
+    }
+
+    /// The file has been read up to `position`.
+    pub fn reach(&self, position: u64) {
+        // Only one thread at a time reads a file, so between load and store nobody else writes.
+        let before = self.file.load(Ordering::Relaxed);
+        if position > before {
+            self.file.store(position, Ordering::Relaxed);
+            self.total.fetch_add(position - before, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Octets that tell formats and compressions apart.
+const MAGIC: usize = 4;
+
+/// What a path leads to, opened for reading.
+pub(super) struct Source {
+    path: PathBuf,
+    file: Option<File>,
+    /// Device and inode of a regular file; none for what can be read only once.
+    identity: Option<(u64, u64)>,
+    position: u64,
+    /// The file's first octets, read ahead to tell what it is.
+    magic: [u8; MAGIC],
+    magic_length: usize,
+    progress: Arc<Progress>,
+}
+
+impl Source {
+    /// Opens `path`, `-` being standard input, and reads its first octets.
+    pub fn open(path: &Path, progress: Arc<Progress>) -> io::Result<Source> {
+        let mut file = if path == Path::new(STANDARD_INPUT) {
+            File::from(io::stdin().as_fd().try_clone_to_owned()?)
+        } else {
+            File::open(path)?
+        };
+        let metadata = file.metadata()?;
+        if metadata.is_dir() {
+            return Err(io::ErrorKind::IsADirectory.into());
+        }
+        // Standard input may be a regular file and still not be opened again: it has no name.
+        let reopens = metadata.is_file() && path != Path::new(STANDARD_INPUT);
+        let identity = reopens.then(|| (metadata.dev(), metadata.ino()));
+        let (mut magic, mut magic_length) = ([0; MAGIC], 0);
+        while magic_length < MAGIC {
+            match file.read(&mut magic[magic_length..]) {
+                Ok(0) => break,
+                Ok(read) => magic_length += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Source {
+            path: path.to_path_buf(),
+            file: Some(file),
+            identity,
+            position: 0,
+            magic,
+            magic_length,
+            progress,
+        })
+    }
+
+    /// The first octets, fewer than 4 if the file has no more.
+    pub fn magic(&self) -> &[u8] {
+        &self.magic[..self.magic_length]
+    }
+
+    /// Device and inode of a regular file; none for what can be read only once.
+    pub fn identity(&self) -> Option<(u64, u64)> {
+        self.identity
+    }
+
+    /// Whether the file can be closed and read on later.
+    pub fn reopens(&self) -> bool {
+        self.identity.is_some()
+    }
+
+    /// Closes the file until the next read, which goes on at `position` or, by default, where the last one ended.
+    pub fn close(&mut self, position: Option<u64>) {
+        self.position = position.unwrap_or(self.position);
+        self.file = None;
+    }
+
+    fn reopened(&self) -> io::Result<File> {
+        let changed =
+            |what: &str| io::Error::other(format!("the file changed while it was being read: {what}"));
+        let mut file = File::open(&self.path)?;
+        let metadata = file.metadata()?;
+        if self.identity != Some((metadata.dev(), metadata.ino())) {
+            return Err(changed("another one has its name now"));
+        }
+        let position = self.position.max(self.magic_length as u64);
+        if metadata.len() < position {
+            return Err(changed(&format!("{} octets long, {position} were read", metadata.len())));
+        }
+        file.seek(SeekFrom::Start(position))?;
+        Ok(file)
+    }
+}
+
+impl Read for Source {
+    fn read(&mut self, octets: &mut [u8]) -> io::Result<usize> {
+        let known =
+            usize::try_from(self.position).ok().and_then(|at| self.magic().get(at..)).unwrap_or_default();
+        let read = if !known.is_empty() {
+            let read = known.len().min(octets.len());
+            octets[..read].copy_from_slice(&known[..read]);
+            read
+        } else {
+            let file = match &mut self.file {
+                Some(file) => file,
+                None => {
+                    let file = self.reopened()?;
+                    self.file.insert(file)
+                }
+            };
+            file.read(octets)?
+        };
+        self.position += read as u64;
+        self.progress.reach(self.position);
+        Ok(read)
+    }
+}
