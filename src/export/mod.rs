@@ -4,6 +4,7 @@
 //! what became of them.
 
 pub mod element;
+pub mod text;
 
 use crate::flow::FlowRecord;
 use crate::time::Timestamp;

@@ -1,0 +1,158 @@
+//! Where text goes: one buffer, written in large pieces, and what became of the records in it.
+
+use std::fs::File;
+use std::io::{self, ErrorKind, Write};
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::TextError;
+use crate::export::{Delivery, Tally};
+use crate::flow::FlowRecord;
+use crate::time::Timestamp;
+
+/// Text waits until this many octets are together: fewer system calls than a page at a time, and still in the cache.
+const PIECE_OCTETS: usize = 256 * 1024;
+
+/// How long text waits at most where records come slowly.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+
+/// A buffered text destination.
+pub(crate) struct Output {
+    writer: Option<Box<dyn Write + Send>>,
+    name: String,
+    buffer: Vec<u8>,
+    waiting: Tally,
+    last_flush: Timestamp,
+    delivery: Delivery,
+    failure: Option<String>,
+    pipe_closed: Arc<AtomicBool>,
+}
+
+impl Output {
+    /// Creates the file at `path`; `-` is standard output.
+    pub(crate) fn open(path: &Path) -> Result<Output, TextError> {
+        let cannot = |source| TextError::Create { path: path.to_owned(), source };
+        if path == Path::new("-") {
+            // The descriptor itself: `io::Stdout` would look for the last line end in every piece.
+            let descriptor = io::stdout().as_fd().try_clone_to_owned().map_err(cannot)?;
+            Ok(Output::to("standard output", Box::new(File::from(descriptor))))
+        } else {
+            let file = File::create(path).map_err(cannot)?;
+            Ok(Output::to(path.display().to_string(), Box::new(file)))
+        }
+    }
+
+    /// Writes to `writer`, which a failure calls `name`.
+    pub(crate) fn to(name: impl Into<String>, writer: Box<dyn Write + Send>) -> Output {
+        Output {
+            writer: Some(writer),
+            name: name.into(),
+            buffer: Vec::with_capacity(PIECE_OCTETS + 4096),
+            waiting: Tally::default(),
+            last_flush: Timestamp::EPOCH,
+            delivery: Delivery::default(),
+            failure: None,
+            pipe_closed: Arc::new(AtomicBool::new(false)),
+        }
+    }
+
+    /// Where the next text is put; what is in it is written with the next piece.
+    pub(crate) fn buffer(&mut self) -> &mut Vec<u8> {
+        &mut self.buffer
+    }
+
+    /// Appends the text of one record, made by `row`.
+    #[inline]
+    pub(crate) fn record(&mut self, record: &FlowRecord, row: impl FnOnce(&mut Vec<u8>)) {
+        if self.writer.is_some() {
+            row(&mut self.buffer);
+            self.waiting.add(record);
+            self.write_when_full();
+        } else {
+            self.delivery.lost.add(record);
+        }
+    }
+
+    /// Writes the buffer if a piece is together.
+    #[inline]
+    pub(crate) fn write_when_full(&mut self) {
+        if self.buffer.len() >= PIECE_OCTETS {
+            self.flush();
+        }
+    }
+
+    /// Counts a record that has no text of its own (it stands in a sum).
+    pub(crate) fn count(&mut self, record: &FlowRecord) {
+        if self.writer.is_some() { self.waiting.add(record) } else { self.delivery.lost.add(record) }
+    }
+
+    /// Writes what has waited long enough.
+    pub(crate) fn tick(&mut self, now: Timestamp) {
+        if now.since(self.last_flush) >= LONGEST_WAIT {
+            self.last_flush = now;
+            self.flush();
+        }
+    }
+
+    /// Writes all that is in the buffer.
+    pub(crate) fn flush(&mut self) {
+        let written = match &mut self.writer {
+            Some(writer) => writer.write_all(&self.buffer).and_then(|()| writer.flush()),
+            None => Ok(()),
+        };
+        let waiting = std::mem::take(&mut self.waiting);
+        match written {
+            Ok(()) if self.writer.is_some() => {
+                self.delivery.message_octets += self.buffer.len() as u64;
+                self.delivery.sent.add_all(&waiting);
+            }
+            // Part of the piece may have been written; no one can say which records that was, so all count as lost.
+            Ok(()) => self.delivery.lost.add_all(&waiting),
+            Err(error) => {
+                self.delivery.lost.add_all(&waiting);
+                self.writer = None;
+                if error.kind() == ErrorKind::BrokenPipe {
+                    self.pipe_closed.store(true, Ordering::Relaxed);
+                } else {
+                    self.failure = Some(format!("cannot write {}: {error}", self.name));
+                }
+            }
+        }
+        self.buffer.clear();
+    }
+
+    /// Writes what is left and lets the destination go.
+    pub(crate) fn close(&mut self) {
+        self.flush();
+        self.writer = None;
+    }
+
+    pub(crate) fn delivery(&self) -> Delivery {
+        self.delivery
+    }
+
+    pub(crate) fn failure(&self) -> Option<&str> {
+        self.failure.as_deref()
+    }
+
+    pub(crate) fn pipe_closed(&self) -> Arc<AtomicBool> {
+        self.pipe_closed.clone()
+    }
+}
+
+impl Tally {
+    fn add(&mut self, record: &FlowRecord) {
+        self.records += 1;
+        self.packets = self.packets.saturating_add(record.packets);
+        self.octets = self.octets.saturating_add(record.octets);
+    }
+
+    fn add_all(&mut self, other: &Tally) {
+        self.records += other.records;
+        self.packets = self.packets.saturating_add(other.packets);
+        self.octets = self.octets.saturating_add(other.octets);
+    }
+}
