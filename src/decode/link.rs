@@ -1,13 +1,13 @@
 //! From the first octet of a frame to its IP header.
 //!
-//! In: a [`Frame`]. Out: where the IP header begins, which version the link layer says it is, and the outermost VLAN
+//! In: a link type and the octets of a frame. Out: where the IP header begins, which version the link layer says it is, and the outermost VLAN
 //! identifier; or the reason why there is none. Walked are IEEE 802.3 and 802.1Q framing, VN-Tags, LLC/SNAP
 //! (RFC 1042), PPPoE sessions (RFC 2516), MPLS (RFC 3032, RFC 5332), Linux cooked captures, BSD loopback and raw IP.
 
 use etherparse::{EtherType, Ethernet2Header, SingleVlanHeaderSlice};
 
 use super::{Ignored, IpVersion};
-use crate::capture::{Frame, LinkType};
+use crate::capture::LinkType;
 
 /// The largest value of the Ethernet type field that is a length: maxBasicDataSize, IEEE 802.3 §3.2.7.
 const LARGEST_LENGTH: u16 = 1500;
@@ -57,9 +57,12 @@ pub(super) struct Carried {
 }
 
 /// Finds the IP header of a frame of any link type.
-pub(super) fn walk(frame: &Frame<'_>) -> Result<Carried, Ignored> {
-    let data = frame.data;
-    match frame.link_type {
+///
+/// It takes what it reads of the frame and not the frame, whose fields so can stay in registers on the path that
+/// does not come here.
+#[inline(never)]
+pub(super) fn walk(link_type: LinkType, data: &[u8]) -> Result<Carried, Ignored> {
+    match link_type {
         LinkType::ETHERNET => match data.split_first_chunk::<{ Ethernet2Header::LEN }>() {
             Some((&[.., high, low], rest)) => walk_types(data, [high, low], rest),
             None => Err(Ignored::Truncated),

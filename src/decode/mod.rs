@@ -145,13 +145,7 @@ pub fn decode_into(frame: &Frame<'_>, packet: &mut Packet) -> Result<(), Ignored
             _ => {}
         }
     }
-    decode_encapsulated(frame, packet)
-}
-
-/// [`decode_into`] for whatever is not plain Ethernet.
-#[inline(never)]
-fn decode_encapsulated(frame: &Frame<'_>, packet: &mut Packet) -> Result<(), Ignored> {
-    let link::Carried { at, vlan, version } = link::walk(frame)?;
+    let link::Carried { at, vlan, version } = link::walk(frame.link_type, frame.data)?;
     match version {
         IpVersion::V4 => network::ipv4(frame, at, vlan, packet),
         IpVersion::V6 => network::ipv6(frame, at, vlan, packet),
