@@ -3,8 +3,8 @@
 //! The octets are the network's: nothing here fails loudly, allocates or panics, whatever they are. What is sound is
 //! kept: a packet whose transport header was cut off is metered without ports, not refused.
 //!
-//! The layers are walked in the order they are met: [`link`] down to the IP header, [`network`] through it and its
-//! extension headers, [`transport`] for ports and flags. A later fragment carries no ports; [`FragmentTable`] gives it
+//! The layers are walked in the order they are met: `link` down to the IP header, `network` through it and its
+//! extension headers, `transport` for ports and flags. A later fragment carries no ports; [`FragmentTable`] gives it
 //! those of the first one.
 
 mod fragment;
