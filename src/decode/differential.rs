@@ -99,14 +99,14 @@ fn ask(folder: &std::path::Path, script: &str, input: Vec<u8>) -> Option<Vec<u8>
 
 /// A frame that owns its octets.
 #[derive(Clone, Debug)]
-struct Owned {
+pub(super) struct Owned {
     wire_length: u32,
     link_type: u16,
     data: Vec<u8>,
 }
 
 impl Owned {
-    fn frame(&self) -> Frame<'_> {
+    pub(super) fn frame(&self) -> Frame<'_> {
         Frame {
             timestamp: Timestamp::EPOCH,
             wire_length: self.wire_length,
@@ -193,7 +193,7 @@ fn compare(folder: &std::path::Path, frames: &[Owned]) -> Option<[usize; 5]> {
 }
 
 /// A seeded generator of numbers (SplitMix64): the same in each run.
-struct Random(u64);
+pub(super) struct Random(pub(super) u64);
 
 impl Random {
     fn next(&mut self) -> u64 {
@@ -328,7 +328,7 @@ fn ip_packet(random: &mut Random, version: IpVersion) -> Vec<u8> {
 }
 
 /// A frame stacked up from the inside out, and its link type.
-fn stacked(random: &mut Random) -> Owned {
+pub(super) fn stacked(random: &mut Random) -> Owned {
     let version = random.pick(&[IpVersion::V4, IpVersion::V6]);
     let mut data = ip_packet(random, version);
     let mut kind: u16 = if version == IpVersion::V4 { 0x0800 } else { 0x86DD };

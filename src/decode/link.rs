@@ -1,13 +1,13 @@
 //! From the first octet of a frame to its IP header.
 //!
-//! In: a [`Frame`]. Out: where the IP header begins, which version the link layer says it is, and the outermost VLAN
+//! In: a link type and the octets of a frame. Out: where the IP header begins, which version the link layer says it is, and the outermost VLAN
 //! identifier; or the reason why there is none. Walked are IEEE 802.3 and 802.1Q framing, VN-Tags, LLC/SNAP
 //! (RFC 1042), PPPoE sessions (RFC 2516), MPLS (RFC 3032, RFC 5332), Linux cooked captures, BSD loopback and raw IP.
 
 use etherparse::{EtherType, Ethernet2Header, SingleVlanHeaderSlice};
 
 use super::{Ignored, IpVersion};
-use crate::capture::{Frame, LinkType};
+use crate::capture::LinkType;
 
 /// The largest value of the Ethernet type field that is a length: maxBasicDataSize, IEEE 802.3 §3.2.7.
 const LARGEST_LENGTH: u16 = 1500;
@@ -57,9 +57,12 @@ pub(super) struct Carried {
 }
 
 /// Finds the IP header of a frame of any link type.
-pub(super) fn walk(frame: &Frame<'_>) -> Result<Carried, Ignored> {
-    let data = frame.data;
-    match frame.link_type {
+///
+/// It takes what it reads of the frame and not the frame, whose fields so can stay in registers on the path that
+/// does not come here.
+#[inline(never)]
+pub(super) fn walk(link_type: LinkType, data: &[u8]) -> Result<Carried, Ignored> {
+    match link_type {
         LinkType::ETHERNET => match data.split_first_chunk::<{ Ethernet2Header::LEN }>() {
             Some((&[.., high, low], rest)) => walk_types(data, [high, low], rest),
             None => Err(Ignored::Truncated),
@@ -193,4 +196,179 @@ fn labels(rest: &mut &[u8]) -> Result<Option<IpVersion>, Ignored> {
     }
     let first = rest.first().ok_or(Ignored::Truncated)?;
     Ok(nibble_version(*first))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Twelve octets of MAC addresses, then `rest`.
+    fn ethernet(rest: &[u8]) -> Vec<u8> {
+        [&[2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2], rest].concat()
+    }
+
+    fn walk_ethernet(rest: &[u8]) -> Result<Carried, Ignored> {
+        walk(LinkType::ETHERNET, &ethernet(rest))
+    }
+
+    fn carried(at: usize, vlan: u16, version: IpVersion) -> Result<Carried, Ignored> {
+        Ok(Carried { at, vlan, version })
+    }
+
+    /// Every truncation of these octets, short of all of them, is of the reason `truncated`.
+    fn assert_cuts_are_truncated(link_type: LinkType, octets: &[u8]) {
+        for length in 0..octets.len() {
+            assert_eq!(walk(link_type, &octets[..length]), Err(Ignored::Truncated), "{length} octets");
+        }
+    }
+
+    #[test]
+    fn a_link_type_that_is_not_decoded_is_ignored_even_without_octets() {
+        // 105 is IEEE 802.11.
+        assert_eq!(walk(LinkType(105), &[]), Err(Ignored::LinkType));
+        assert_eq!(walk(LinkType(105), &[0x45; 60]), Err(Ignored::LinkType));
+    }
+
+    #[test]
+    fn ethernet_names_the_version_in_its_type() {
+        assert_eq!(walk_ethernet(&[0x08, 0x00]), carried(14, 0, IpVersion::V4));
+        assert_eq!(walk_ethernet(&[0x86, 0xDD]), carried(14, 0, IpVersion::V6));
+        assert_cuts_are_truncated(LinkType::ETHERNET, &ethernet(&[0x08, 0x00]));
+    }
+
+    #[test]
+    fn arp_lldp_and_types_between_length_and_type_are_not_ip() {
+        for kind in [[0x08, 0x06], [0x88, 0xCC], [0x05, 0xDD], [0x05, 0xFF]] {
+            assert_eq!(walk_ethernet(&kind), Err(Ignored::NonIp), "{kind:02x?}");
+        }
+    }
+
+    #[test]
+    fn any_number_of_tags_of_three_kinds_is_walked_and_the_outermost_vlan_kept() {
+        assert_eq!(walk_ethernet(&[0x81, 0x00, 0x60, 0x64, 0x08, 0x00]), carried(18, 100, IpVersion::V4));
+        let three = [0x88, 0xA8, 0x00, 0x07, 0x91, 0x00, 0x00, 0x08, 0x81, 0x00, 0x00, 0x09, 0x86, 0xDD];
+        assert_eq!(walk_ethernet(&three), carried(26, 7, IpVersion::V6));
+        assert_cuts_are_truncated(LinkType::ETHERNET, &ethernet(&three));
+        let mut many = [0x81, 0x00, 0x0F, 0xFF].repeat(5_000);
+        many.extend([0x08, 0x00]);
+        assert_eq!(walk_ethernet(&many), carried(14 + 4 * 5_000, 4095, IpVersion::V4));
+    }
+
+    #[test]
+    fn a_priority_tag_has_no_vlan_so_the_next_one_is_the_outermost() {
+        let octets = [0x81, 0x00, 0xE0, 0x00, 0x81, 0x00, 0x20, 0x05, 0x08, 0x00];
+        assert_eq!(walk_ethernet(&octets), carried(22, 5, IpVersion::V4));
+    }
+
+    #[test]
+    fn a_vn_tag_is_walked_and_has_no_vlan() {
+        let octets = [0x89, 0x26, 0x80, 0x01, 0x00, 0x02, 0x81, 0x00, 0x00, 0x03, 0x08, 0x00];
+        assert_eq!(walk_ethernet(&octets), carried(24, 3, IpVersion::V4));
+        assert_cuts_are_truncated(LinkType::ETHERNET, &ethernet(&octets));
+    }
+
+    #[test]
+    fn snap_with_oui_0_names_a_type_and_other_llc_is_not_ip() {
+        let octets = [0x00, 0x40, 0xAA, 0xAA, 0x03, 0, 0, 0, 0x81, 0x00, 0x00, 0x09, 0x08, 0x00];
+        assert_eq!(walk_ethernet(&octets), carried(26, 9, IpVersion::V4));
+        assert_cuts_are_truncated(LinkType::ETHERNET, &ethernet(&octets));
+        // Spanning tree; SNAP with Cisco's OUI; a length where the type should be.
+        assert_eq!(walk_ethernet(&[0x00, 0x26, 0x42, 0x42, 0x03]), Err(Ignored::NonIp));
+        let cisco = [0x00, 0x40, 0xAA, 0xAA, 0x03, 0, 0, 0x0C, 0x20, 0x00];
+        assert_eq!(walk_ethernet(&cisco), Err(Ignored::NonIp));
+        let length = [0x00, 0x40, 0xAA, 0xAA, 0x03, 0, 0, 0, 0x05, 0xDC, 0x08, 0x00];
+        assert_eq!(walk_ethernet(&length), Err(Ignored::NonIp));
+    }
+
+    #[test]
+    fn llc_that_was_cut_is_not_ip_once_it_differs_from_snap() {
+        assert_eq!(walk_ethernet(&[0x00, 0x40]), Err(Ignored::Truncated));
+        assert_eq!(walk_ethernet(&[0x00, 0x40, 0xAA, 0xAA]), Err(Ignored::Truncated));
+        assert_eq!(walk_ethernet(&[0x00, 0x40, 0xAA, 0x42]), Err(Ignored::NonIp));
+    }
+
+    #[test]
+    fn the_largest_length_is_1500() {
+        assert_eq!(walk_ethernet(&[0x05, 0xDC]), Err(Ignored::Truncated));
+        assert_eq!(walk_ethernet(&[0x05, 0xDD]), Err(Ignored::NonIp));
+    }
+
+    #[test]
+    fn a_pppoe_session_has_a_protocol_field_of_two_octets_or_one() {
+        let two = [0x88, 0x64, 0x11, 0x00, 0x00, 0x01, 0x00, 0x40, 0x00, 0x21];
+        assert_eq!(walk_ethernet(&two), carried(22, 0, IpVersion::V4));
+        assert_cuts_are_truncated(LinkType::ETHERNET, &ethernet(&two));
+        let one = [0x88, 0x64, 0x11, 0x00, 0x00, 0x01, 0x00, 0x40, 0x57, 0x60];
+        assert_eq!(walk_ethernet(&one), carried(21, 0, IpVersion::V6));
+        assert_cuts_are_truncated(LinkType::ETHERNET, &ethernet(&one));
+        // LCP, and PPPoE's discovery stage.
+        let lcp = [0x88, 0x64, 0x11, 0x00, 0x00, 0x01, 0x00, 0x40, 0xC0, 0x21];
+        assert_eq!(walk_ethernet(&lcp), Err(Ignored::NonIp));
+        assert_eq!(walk_ethernet(&[0x88, 0x63]), Err(Ignored::NonIp));
+    }
+
+    #[test]
+    fn an_mpls_stack_is_walked_to_its_bottom_and_the_nibble_tells_the_version() {
+        for kind in [0x47, 0x48] {
+            let v4 = [0x88, kind, 0x00, 0x01, 0x00, 0x40, 0x00, 0x02, 0x01, 0x40, 0x45];
+            assert_eq!(walk_ethernet(&v4), carried(22, 0, IpVersion::V4));
+            assert_cuts_are_truncated(LinkType::ETHERNET, &ethernet(&v4));
+            let v6 = [0x88, kind, 0x00, 0x02, 0x01, 0x40, 0x60];
+            assert_eq!(walk_ethernet(&v6), carried(18, 0, IpVersion::V6));
+            // A pseudowire control word begins with the nibble 0.
+            let pseudowire = [0x88, kind, 0x00, 0x02, 0x01, 0x40, 0x00];
+            assert_eq!(walk_ethernet(&pseudowire), Err(Ignored::NonIp));
+        }
+    }
+
+    #[test]
+    fn linux_cooked_captures_hold_the_type_last_in_version_1_and_first_in_version_2() {
+        let mut sll = [0; 16];
+        sll[14..].copy_from_slice(&[0x08, 0x00]);
+        assert_eq!(walk(LinkType::LINUX_SLL, &sll), carried(16, 0, IpVersion::V4));
+        assert_cuts_are_truncated(LinkType::LINUX_SLL, &sll);
+        let mut sll2 = [0; 20];
+        sll2[..2].copy_from_slice(&[0x86, 0xDD]);
+        assert_eq!(walk(LinkType::LINUX_SLL2, &sll2), carried(20, 0, IpVersion::V6));
+        assert_cuts_are_truncated(LinkType::LINUX_SLL2, &sll2);
+        sll2[..2].copy_from_slice(&[0x81, 0x00]);
+        let tagged = [&sll2[..], &[0x00, 0x05, 0x08, 0x00]].concat();
+        assert_eq!(walk(LinkType::LINUX_SLL2, &tagged), carried(24, 5, IpVersion::V4));
+    }
+
+    #[test]
+    fn raw_ip_of_three_numbers_is_told_by_its_nibble() {
+        for link_type in [LinkType::RAW, LinkType::RAW_BSD, LinkType::RAW_OPENBSD] {
+            assert_eq!(walk(link_type, &[0x45]), carried(0, 0, IpVersion::V4));
+            assert_eq!(walk(link_type, &[0x60]), carried(0, 0, IpVersion::V6));
+            assert_eq!(walk(link_type, &[0x50]), Err(Ignored::Malformed));
+            assert_eq!(walk(link_type, &[]), Err(Ignored::Truncated));
+        }
+    }
+
+    #[test]
+    fn raw_ip_of_one_version_names_it() {
+        assert_eq!(walk(LinkType::IPV4, &[0x60]), carried(0, 0, IpVersion::V4));
+        assert_eq!(walk(LinkType::IPV6, &[0x45]), carried(0, 0, IpVersion::V6));
+    }
+
+    #[test]
+    fn bsd_loopback_names_the_family_in_either_byte_order() {
+        for link_type in [LinkType::NULL, LinkType::LOOP] {
+            for (family, version) in [
+                (2, IpVersion::V4),
+                (10, IpVersion::V6),
+                (24, IpVersion::V6),
+                (28, IpVersion::V6),
+                (30, IpVersion::V6),
+            ] {
+                assert_eq!(walk(link_type, &[family, 0, 0, 0]), carried(4, 0, version));
+                assert_eq!(walk(link_type, &[0, 0, 0, family]), carried(4, 0, version));
+            }
+            for other in [[0, 0, 0, 0], [7, 0, 0, 0], [0, 0, 0, 23], [2, 0, 0, 2]] {
+                assert_eq!(walk(link_type, &other), Err(Ignored::NonIp));
+            }
+            assert_cuts_are_truncated(link_type, &[2, 0, 0, 0]);
+        }
+    }
 }

@@ -3,8 +3,8 @@
 //! The octets are the network's: nothing here fails loudly, allocates or panics, whatever they are. What is sound is
 //! kept: a packet whose transport header was cut off is metered without ports, not refused.
 //!
-//! The layers are walked in the order they are met: [`link`] down to the IP header, [`network`] through it and its
-//! extension headers, [`transport`] for ports and flags. A later fragment carries no ports; [`FragmentTable`] gives it
+//! The layers are walked in the order they are met: `link` down to the IP header, `network` through it and its
+//! extension headers, `transport` for ports and flags. A later fragment carries no ports; [`FragmentTable`] gives it
 //! those of the first one.
 
 mod fragment;
@@ -145,15 +145,88 @@ pub fn decode_into(frame: &Frame<'_>, packet: &mut Packet) -> Result<(), Ignored
             _ => {}
         }
     }
-    decode_encapsulated(frame, packet)
-}
-
-/// [`decode_into`] for whatever is not plain Ethernet.
-#[inline(never)]
-fn decode_encapsulated(frame: &Frame<'_>, packet: &mut Packet) -> Result<(), Ignored> {
-    let link::Carried { at, vlan, version } = link::walk(frame)?;
+    let link::Carried { at, vlan, version } = link::walk(frame.link_type, frame.data)?;
     match version {
         IpVersion::V4 => network::ipv4(frame, at, vlan, packet),
         IpVersion::V6 => network::ipv6(frame, at, vlan, packet),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 802.1Q with VLAN 100, then IPv4, then TCP from port 1000 to port 80 with SYN and AE.
+    const TAGGED: [u8; 52] = [
+        2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x81, 0x00, 0x00, 0x64, 0x08, 0x00, // Ethernet, tag
+        0x45, 0, 0, 34, 0, 1, 0x40, 0, 64, 6, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2, // IPv4
+        0x03, 0xE8, 0, 80, 0, 0, 0, 0, 0, 0, 0, 0, 0x51, 0x02, // the first octets of TCP
+    ];
+
+    fn frame(data: &[u8]) -> Frame<'_> {
+        Frame {
+            timestamp: Timestamp::from_nanos(1),
+            wire_length: 60,
+            link_type: LinkType::ETHERNET,
+            interface: 0,
+            data,
+        }
+    }
+
+    #[test]
+    fn a_packet_is_one_cache_line() {
+        assert_eq!(size_of::<Packet>(), 64);
+        assert_eq!(size_of::<Result<Packet, Ignored>>(), 64);
+    }
+
+    #[test]
+    fn a_tagged_frame_gives_its_vlan_its_ports_and_all_twelve_flag_bits() {
+        let packet = decode(&frame(&TAGGED)).expect("it is metered");
+        assert_eq!((packet.vlan, packet.octets, packet.protocol), (100, 34, 6));
+        assert_eq!((packet.source_port, packet.destination_port), (1000, 80));
+        assert_eq!(packet.tcp_flags, tcp_flags::SYN | tcp_flags::AE);
+    }
+
+    #[test]
+    fn decoding_into_a_place_sets_every_field_or_none() {
+        let expected = decode(&frame(&TAGGED)).expect("it is metered");
+        let used = Packet {
+            timestamp: Timestamp::MAX,
+            source: [0xFF; 16],
+            destination: [0xFF; 16],
+            octets: u32::MAX,
+            interface: u32::MAX,
+            fragment_id: u32::MAX,
+            source_port: u16::MAX,
+            destination_port: u16::MAX,
+            tcp_flags: u16::MAX,
+            vlan: u16::MAX,
+            protocol: u8::MAX,
+            tos: u8::MAX,
+            ip_version: IpVersion::V6,
+            fragment: Fragment::Later,
+        };
+        let mut place = used;
+        assert_eq!(decode_into(&frame(&TAGGED), &mut place), Ok(()));
+        assert_eq!(place, expected);
+        place = used;
+        for length in 0..38 {
+            assert_eq!(decode_into(&frame(&TAGGED[..length]), &mut place), Err(Ignored::Truncated));
+            assert_eq!(place, used);
+        }
+    }
+
+    #[test]
+    fn a_first_and_a_later_fragment_come_to_the_same_flow() {
+        let mut octets = TAGGED;
+        octets[24] = 0x20;
+        let mut table = FragmentTable::new();
+        let mut first = decode(&frame(&octets)).expect("it is metered");
+        table.resolve(&mut first);
+        octets[24..26].copy_from_slice(&[0, 2]);
+        let mut later = decode(&frame(&octets)).expect("it is metered");
+        assert_eq!((later.fragment, later.source_port, later.tcp_flags), (Fragment::Later, 0, 0));
+        table.resolve(&mut later);
+        assert_eq!((later.source_port, later.destination_port, later.tcp_flags), (1000, 80, 0));
     }
 }

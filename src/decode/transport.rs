@@ -57,3 +57,57 @@ pub(super) fn read(protocol: u8, icmp: u8, octets: &[u8]) -> Transport {
     }
     transport
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Ports 0x1234 and 0x0050; data offset 5, all three unassigned bits, SYN and ACK.
+    const SYN_ACK: [u8; 14] = [0x12, 0x34, 0x00, 0x50, 0, 0, 0, 1, 0, 0, 0, 2, 0x5E, 0x12];
+
+    fn ports(source_port: u16, destination_port: u16) -> Transport {
+        Transport { source_port, destination_port, tcp_flags: 0 }
+    }
+
+    #[test]
+    fn five_protocols_have_ports_as_soon_as_four_octets_are_there() {
+        for protocol in [6, 17, 33, 132, 136] {
+            assert_eq!(read(protocol, ICMP, &SYN_ACK[..4]), ports(0x1234, 0x50), "protocol {protocol}");
+            assert_eq!(read(protocol, ICMP, &SYN_ACK[..3]), Transport::default(), "protocol {protocol}");
+        }
+    }
+
+    #[test]
+    fn only_tcp_has_flags_and_only_when_fourteen_octets_are_there() {
+        assert_eq!(read(TCP, ICMP, &SYN_ACK).tcp_flags, 0xE12);
+        assert_eq!(read(TCP, ICMP, &SYN_ACK[..13]), ports(0x1234, 0x50));
+        for protocol in [17, 33, 132, 136] {
+            assert_eq!(read(protocol, ICMP, &SYN_ACK), ports(0x1234, 0x50), "protocol {protocol}");
+        }
+    }
+
+    #[test]
+    fn tcp_flags_are_read_whatever_the_data_offset_says() {
+        let mut octets = SYN_ACK;
+        for offset in [0x00, 0x40, 0xF0] {
+            octets[12] = offset | 0x01;
+            assert_eq!(read(TCP, ICMP, &octets).tcp_flags, 0x112);
+        }
+    }
+
+    #[test]
+    fn icmp_has_type_and_code_for_a_destination_port_over_its_own_ip_version_only() {
+        assert_eq!(read(1, ICMP, &[8, 7]), ports(0, 0x0807));
+        assert_eq!(read(58, ICMPV6, &[135, 1]), ports(0, 0x8701));
+        assert_eq!(read(1, ICMP, &[8]), Transport::default());
+        assert_eq!(read(58, ICMP, &[8, 0]), Transport::default());
+        assert_eq!(read(1, ICMPV6, &[8, 0]), Transport::default());
+    }
+
+    #[test]
+    fn other_protocols_have_ports_0() {
+        for protocol in (0..=255).filter(|protocol| ![1, 6, 17, 33, 132, 136].contains(protocol)) {
+            assert_eq!(read(protocol, ICMP, &[0xFF; 20]), Transport::default(), "protocol {protocol}");
+        }
+    }
+}
