@@ -252,3 +252,123 @@ fn load(data: &[u8], size: u16, at: u32) -> Option<u32> {
         _ => from.first_chunk().map(|&octets| u32::from_be_bytes(octets)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EXPRESSIONS: &[&str] = &[
+        "",
+        "ip",
+        "tcp port 80 or udp port 53",
+        "tcp[tcpflags] & (tcp-syn|tcp-fin) != 0",
+        "ip6 and not icmp6",
+        "vlan and tcp",
+        "net 10.0.0.0/8 and portrange 1-1023",
+        "ip[0] & 0xf != 5",
+        "len > 60",
+        "greater 100",
+        "less 64",
+        "ip6 protochain 6",
+        "ip[2:2] / 3 + ip[4:2] * 2 - 1 > ip[6:2] % 7",
+        "ip[2:2] << 3 >> 1 ^ ip[4:2] | 5 < 90000",
+        "ip[2:2] / (ip[8] - ip[9]) > 2",
+        "ip[ip[9]:4] = 0",
+        "mpls and ip",
+    ];
+
+    /// Frames that look like IPv4 and IPv6 over Ethernet now and then.
+    fn frames() -> Vec<Vec<u8>> {
+        let mut state = 0x5EED_u64;
+        let mut next = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as usize
+        };
+        let ethertypes = [[0x08, 0x00], [0x86, 0xDD], [0x81, 0x00], [0x88, 0x47], [0x12, 0x34]];
+        (0..4_000)
+            .map(|_| {
+                let mut frame: Vec<u8> = (0..next() % 160).map(|_| (next() % 9) as u8).collect();
+                if frame.len() > 24 {
+                    frame[12..14].copy_from_slice(&ethertypes[next() % 5]);
+                    frame[14] = [0x45, 0x46, 0x60][next() % 3];
+                    frame[23] = [6, 17, 1, 0][next() % 4];
+                    frame[20] = [6, 17, 0, 51][next() % 4];
+                }
+                frame
+            })
+            .collect()
+    }
+
+    #[test]
+    fn programs_answer_as_libpcap_does() {
+        let mut matched = 0;
+        for expression in EXPRESSIONS {
+            for link_type in [LinkType::ETHERNET, LinkType::RAW, LinkType::LINUX_SLL2, LinkType::NULL] {
+                let Ok(program) = Program::compile(expression, link_type) else { continue };
+                let handle = Capture::dead(Linktype(dlt(link_type))).unwrap();
+                let theirs = handle.compile(expression, true).unwrap();
+                for frame in frames() {
+                    let ours = program.matches(frame.len() as u32, &frame);
+                    assert_eq!(ours, theirs.filter(&frame), "{expression} {link_type:?} {frame:02x?}");
+                    matched += usize::from(ours);
+                }
+            }
+        }
+        assert!(matched > 10_000, "{matched}");
+    }
+
+    #[test]
+    fn the_wire_length_is_the_one_that_a_filter_compares() {
+        let mut filter = Filter::new("greater 100").unwrap();
+        assert_eq!(filter.passes(LinkType::ETHERNET, 100, &[0; 10]), Ok(true));
+        assert_eq!(filter.passes(LinkType::ETHERNET, 99, &[0; 200]), Ok(false));
+    }
+
+    #[test]
+    fn link_types_that_libpcap_numbers_otherwise_are_translated() {
+        let mut ipv4 = [0; 20];
+        ipv4[0] = 0x45;
+        for link_type in [LinkType::RAW, LinkType::RAW_BSD, LinkType::RAW_OPENBSD, LinkType::IPV4] {
+            assert_eq!(Filter::new("ip").unwrap().passes(link_type, 20, &ipv4), Ok(true), "{link_type:?}");
+        }
+        let looped = [&[0, 0, 0, 2][..], &ipv4].concat();
+        assert_eq!(Filter::new("ip").unwrap().passes(LinkType::LOOP, 24, &looped), Ok(true));
+    }
+
+    #[test]
+    fn a_program_that_jumps_back_for_ever_does_not_match() {
+        let instructions = vec![Instruction { code: JMP, if_true: 0, if_false: 0, k: -1_i32 as u32 }];
+        assert!(!Program { instructions }.matches(0, &[]));
+    }
+
+    #[test]
+    fn any_instructions_end_without_a_panic() {
+        let mut state = 7_u64;
+        let mut next = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            state >> 33
+        };
+        for _ in 0..2_000 {
+            let instructions = (0..20)
+                .map(|_| Instruction {
+                    code: (next() % 256) as u16,
+                    if_true: (next() % 20) as u8,
+                    if_false: (next() % 20) as u8,
+                    k: [0, 1, 15, 16, 31, 32, 0x7FFF_FFFF, u32::MAX][(next() % 8) as usize],
+                })
+                // Never back: a loop would only take its time.
+                .map(|i| Instruction { k: if i.code & 0xF7 == JMP { 1 } else { i.k }, ..i })
+                .collect();
+            Program { instructions }.matches(3, &[1, 2, 3, 4, 5, 6, 7, 8]);
+        }
+    }
+
+    #[test]
+    fn what_no_decoded_link_type_compiles_is_refused_with_libpcaps_reason() {
+        for expression in ["tcp prot 80", "ip[", "host 300.1.1.1", "\0"] {
+            let refused = Filter::new(expression).unwrap_err();
+            assert_eq!(refused.expression, expression);
+            assert!(!refused.refusal.0.is_empty());
+        }
+    }
+}

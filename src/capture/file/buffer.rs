@@ -210,3 +210,10 @@ pub(super) fn four(octets: &[u8], at: usize) -> [u8; 4] {
     four.copy_from_slice(&octets[at..at + 4]);
     four
 }
+
+#[cfg(test)]
+impl Buffer {
+    pub fn capacity(&self) -> usize {
+        self.octets.capacity()
+    }
+}

@@ -178,3 +178,11 @@ impl Reader {
         self.failure.take()
     }
 }
+
+#[cfg(test)]
+impl Reader {
+    /// Octets of memory that the buffer takes.
+    pub fn buffer_capacity(&self) -> usize {
+        self.buffer.capacity()
+    }
+}
