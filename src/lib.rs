@@ -7,3 +7,5 @@ pub mod capture;
 pub mod decode;
 pub mod export;
 pub mod flow;
+
+pub mod collect;

@@ -76,9 +76,20 @@ impl Output {
         }
     }
 
+    /// Appends the text of something that is not a Flow Record, made by `row`; it is counted as a record of nothing.
+    pub(crate) fn line(&mut self, row: impl FnOnce(&mut Vec<u8>)) {
+        if self.writer.is_some() {
+            row(&mut self.buffer);
+            self.waiting.records += 1;
+            self.write_when_full();
+        } else {
+            self.delivery.lost.records += 1;
+        }
+    }
+
     /// Writes the buffer if a piece is together.
     #[inline]
-    pub(crate) fn write_when_full(&mut self) {
+    fn write_when_full(&mut self) {
         if self.buffer.len() >= PIECE_OCTETS {
             self.flush();
         }
