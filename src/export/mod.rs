@@ -1,13 +1,163 @@
 //! The Exporting Process (RFC 7011 §2): Flow Records in, messages or text out.
 //!
 //! Every destination is an [`Exporter`]: it is given batches of records and the time, and keeps a [`Delivery`] of
-//! what became of them.
+//! what became of them. [`open`] makes one of a [`Destination`]. For the message formats the path of a record is
+//!
+//! ```text
+//!  FlowRecord ─► template (image, copy steps) ─► message (Sets) ─► ipfix | netflow9 | netflow5 (header)
+//!                                                     ─► outlet (account of sent and lost) ─► transport
+//! ```
+//!
+//! where `exporter` decides when a message, a template or statistics are sent.
 
+mod clock;
+pub mod destination;
 pub mod element;
 pub mod text;
+mod exporter;
+mod ipfix;
+mod message;
+mod netflow5;
+mod netflow9;
+mod outlet;
+mod statistics;
+mod template;
+#[cfg(test)]
+mod testing;
+mod transport;
+mod uptime;
+
+use std::io;
+use std::num::NonZeroU32;
+use std::ops::{AddAssign, SubAssign};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use thiserror::Error;
 
 use crate::flow::FlowRecord;
 use crate::time::Timestamp;
+
+pub use destination::{Destination, DestinationError, Endpoint};
+
+/// How records are exported.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExportOptions {
+    /// The Observation Domain of the flows; in NetFlow v9 the Source ID, in v5 the engine ID (its low octet). Not 0,
+    /// which is for what the exporter says of itself (RFC 7011 §3.1).
+    pub observation_domain: u32,
+    /// Whether records come from capture files: times of messages are then on the packet clock, except for IPFIX over a
+    /// network.
+    pub packet_clock: bool,
+    /// Over UDP templates are sent again after this time (templateRefreshTimeout, RFC 6728 §4.4.2).
+    pub template_refresh: Duration,
+    /// Over UDP templates are sent again after so many messages (templateRefreshPacket, RFC 6728 §4.4.2).
+    pub template_refresh_packets: u64,
+    /// How often statistics are sent besides at the end; never before it into a file made from captures.
+    pub statistics_interval: Duration,
+    /// How long a record waits at most for a message to fill.
+    pub message_delay: Duration,
+    /// The MTU to take for the path's, over UDP; less than 512 counts as 512 (RFC 7011 §10.3.3). Without it, the path
+    /// is asked, and no more taken than 1500.
+    pub mtu: Option<u16>,
+    /// Messages a second at most, over UDP; `None` for as many as can be.
+    pub rate: Option<NonZeroU32>,
+    /// How long connecting may take, over TCP.
+    pub connect_timeout: Duration,
+    /// How long a message may take to be written, over TCP.
+    pub write_timeout: Duration,
+    /// The least time between two attempts to reach a collector (RFC 7011 §10.4.4).
+    pub reconnect_interval: Duration,
+}
+
+/// The rate that a stock nfcapd with its default receive buffer takes on the same machine without a loss.
+const DEFAULT_RATE: NonZeroU32 = NonZeroU32::new(5_000).unwrap();
+
+impl Default for ExportOptions {
+    fn default() -> ExportOptions {
+        ExportOptions {
+            observation_domain: 1,
+            packet_clock: false,
+            template_refresh: Duration::from_secs(60),
+            template_refresh_packets: 1_000,
+            statistics_interval: Duration::from_secs(60),
+            message_delay: Duration::from_secs(1),
+            mtu: None,
+            rate: Some(DEFAULT_RATE),
+            connect_timeout: Duration::from_secs(5),
+            write_timeout: Duration::from_secs(10),
+            reconnect_interval: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Why a destination cannot be opened.
+#[derive(Debug, Error)]
+pub enum ExportError {
+    /// A file cannot be written.
+    #[error("opening {path:?} for writing")]
+    File {
+        /// Its path.
+        path: PathBuf,
+        /// The reason.
+        source: io::Error,
+    },
+    /// A text format, which has its own constructor.
+    #[error("{0} is a text format, not one of messages")]
+    Text(Destination),
+}
+
+/// Opens a destination of messages.
+///
+/// A collector that cannot be reached is no error here: the exporter counts what it loses, tries again, and tells by
+/// [`Exporter::failure`]. So one dead collector does not keep records from the others.
+///
+/// # Errors
+///
+/// If a file cannot be opened, or the destination is one of the text formats.
+pub fn open(destination: &Destination, options: &ExportOptions) -> Result<Box<dyn Exporter>, ExportError> {
+    use clock::ExportClock;
+    use exporter::TemplateExporter;
+    use transport::{file::File, tcp::Tcp, udp::Udp};
+
+    let name = destination.to_string();
+    let wall = || ExportClock::wall(Timestamp::now);
+    // The 32 bits of a NetFlow clock do not reach from an old capture to now.
+    let netflow = || if options.packet_clock { ExportClock::packets_of_message() } else { wall() };
+    let ipfix = || ipfix::Ipfix::new(options.observation_domain);
+    Ok(match destination {
+        Destination::IpfixUdp(endpoint) => {
+            let outlet = outlet::Outlet::new(name, Box::new(Udp::new(endpoint.clone(), options)));
+            Box::new(TemplateExporter::new(ipfix(), outlet, wall(), options))
+        }
+        Destination::IpfixTcp(endpoint) => {
+            let outlet = outlet::Outlet::new(name, Box::new(Tcp::new(endpoint.clone(), options)));
+            Box::new(TemplateExporter::new(ipfix(), outlet, wall(), options))
+        }
+        Destination::IpfixFile(path) => {
+            let file = match destination.is_standard_output() {
+                true => File::standard_output(),
+                false => File::create(path),
+            };
+            let file = file.map_err(|source| ExportError::File { path: path.clone(), source })?;
+            let clock = if options.packet_clock { ExportClock::packets() } else { wall() };
+            let outlet = outlet::Outlet::new(name, Box::new(file));
+            Box::new(TemplateExporter::new(ipfix(), outlet, clock, options))
+        }
+        Destination::NetFlow9Udp(endpoint) => {
+            let outlet = outlet::Outlet::new(name, Box::new(Udp::new(endpoint.clone(), options)));
+            let framing = netflow9::NetFlow9::new(options.observation_domain);
+            Box::new(TemplateExporter::new(framing, outlet, netflow(), options))
+        }
+        Destination::NetFlow5Udp(endpoint) => {
+            let outlet = outlet::Outlet::new(name, Box::new(Udp::new(endpoint.clone(), options)));
+            Box::new(netflow5::NetFlow5::new(outlet, netflow(), options))
+        }
+        Destination::Table(_) | Destination::Csv(_) | Destination::Json(_) => {
+            return Err(ExportError::Text(destination.clone()));
+        }
+    })
+}
 
 /// What became of the records given to one exporter. `sent + lost + unsupported` is all of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,6 +183,33 @@ pub struct Tally {
     pub packets: u64,
     /// The sum of their octets.
     pub octets: u64,
+}
+
+impl Tally {
+    /// Adds one record.
+    #[inline]
+    pub fn add(&mut self, record: &FlowRecord) {
+        self.records += 1;
+        self.packets = self.packets.saturating_add(record.packets);
+        self.octets = self.octets.saturating_add(record.octets);
+    }
+}
+
+// Sums of 64-bit counts that a test may set to anything: held, never wrapped.
+impl AddAssign for Tally {
+    fn add_assign(&mut self, other: Tally) {
+        self.records = self.records.saturating_add(other.records);
+        self.packets = self.packets.saturating_add(other.packets);
+        self.octets = self.octets.saturating_add(other.octets);
+    }
+}
+
+impl SubAssign for Tally {
+    fn sub_assign(&mut self, other: Tally) {
+        self.records = self.records.saturating_sub(other.records);
+        self.packets = self.packets.saturating_sub(other.packets);
+        self.octets = self.octets.saturating_sub(other.octets);
+    }
 }
 
 /// What the Metering Process did so far, for the statistics records (RFC 7011 §4.1, §4.2).

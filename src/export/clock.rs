@@ -1,0 +1,87 @@
+//! Records and ticks in; the time a message is stamped with (Export Time, RFC 7011 §3.1; UNIX Secs, RFC 3954 §5.1), out.
+
+use crate::flow::FlowRecord;
+use crate::time::Timestamp;
+
+/// Which time the messages of an exporter are of.
+#[derive(Debug)]
+pub struct ExportClock {
+    source: Source,
+    /// The time of the last message.
+    last: Option<Timestamp>,
+    /// What to stamp a message with before the first record.
+    fallback: Timestamp,
+    /// The deadline of the newest record in the message being filled.
+    newest: Option<Timestamp>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Source {
+    /// The system clock, asked when a message leaves.
+    Wall(fn() -> Timestamp),
+    /// The newest record so far: never back (RFC 5655 §7.2).
+    Packets,
+    /// The newest record of the message: each message stands for itself.
+    PacketsOfMessage,
+}
+
+impl ExportClock {
+    fn new(source: Source) -> ExportClock {
+        ExportClock { source, last: None, newest: None, fallback: Timestamp::EPOCH }
+    }
+
+    /// The system clock, which `now` reads.
+    pub fn wall(now: fn() -> Timestamp) -> ExportClock {
+        ExportClock::new(Source::Wall(now))
+    }
+
+    /// The packet clock, never going back.
+    pub fn packets() -> ExportClock {
+        ExportClock::new(Source::Packets)
+    }
+
+    /// The packet clock, going back where the capture's does: a NetFlow header must be near its records.
+    pub fn packets_of_message() -> ExportClock {
+        ExportClock::new(Source::PacketsOfMessage)
+    }
+
+    /// Whether messages may be sent because time has passed, and not for a record alone.
+    ///
+    /// Not into a file on the packet clock: ticks come as batches happen to end, and the same capture is to give the same
+    /// octets. And not before the first record where only records tell the time: a NetFlow clock would boot at one
+    /// time for the templates and at another for the flows.
+    pub fn runs(&self) -> bool {
+        match self.source {
+            Source::Wall(_) => true,
+            Source::Packets => false,
+            Source::PacketsOfMessage => self.newest.or(self.last).is_some(),
+        }
+    }
+
+    /// Takes note of a record put into the message.
+    #[inline]
+    pub fn see(&mut self, record: &FlowRecord) {
+        self.newest = self.newest.max(Some(record.ended));
+    }
+
+    /// Takes note of the time, for messages of a run that saw no record.
+    pub fn tick(&mut self, now: Timestamp) {
+        self.fallback = now;
+    }
+
+    /// The time of a message that leaves now.
+    pub fn stamp(&mut self) -> Timestamp {
+        let stamp = match self.source {
+            Source::Wall(now) => now(),
+            Source::Packets => self.newest.max(self.last).unwrap_or(self.fallback),
+            Source::PacketsOfMessage => self.newest.or(self.last).unwrap_or(self.fallback),
+        };
+        self.last = Some(stamp);
+        stamp
+    }
+
+    /// The message is sent or given up.
+    pub fn end_message(&mut self) {
+        self.newest = None;
+    }
+}

@@ -1,0 +1,190 @@
+//! Flow Records in, NetFlow version 5 export packets out: a header of 24 octets and up to 30 records of 48, as Cisco
+//! documents them.
+//!
+//! There are no templates. What the format has no room for is accounted for: an IPv6 record is counted as
+//! unsupported; a record whose packets or octets exceed 32 bits goes out as several that add up to it; TCP
+//! flags above CWR, interface numbers above 65,535 and VLANs are left out.
+
+use byteorder::{BigEndian, ByteOrder};
+
+use crate::decode::IpVersion;
+use crate::export::clock::ExportClock;
+use crate::export::message::Message;
+use crate::export::outlet::{Outlet, Ready};
+use crate::export::uptime::Uptime;
+use crate::export::{Delivery, ExportOptions, Exporter, MeteringStatistics, Tally};
+use crate::flow::FlowRecord;
+use crate::time::Timestamp;
+
+/// The version number.
+const VERSION: u16 = 5;
+
+/// The most records of one packet.
+const MOST_RECORDS: usize = 30;
+
+/// Octets of a record.
+const RECORD: usize = 48;
+
+/// The most records that one Flow Record is split into; one that needs more (4 TiB) is counted as unsupported.
+const MOST_PARTS: u64 = 1024;
+
+/// Where the fields of the header stand.
+mod header {
+    pub const VERSION: usize = 0;
+    pub const COUNT: usize = 2;
+    pub const SYS_UP_TIME: usize = 4;
+    pub const SECONDS: usize = 8;
+    pub const SEQUENCE: usize = 16;
+    pub const ENGINE_ID: usize = 21;
+    /// Octets in all.
+    pub const END: usize = 24;
+}
+
+/// An exporter of NetFlow v5.
+pub struct NetFlow5 {
+    outlet: Outlet,
+    message: Message,
+    clock: ExportClock,
+    uptime: Uptime,
+    engine_id: u8,
+    /// Records (v5's) sent before.
+    sequence: u32,
+    /// Records (v5's) in the packet.
+    count: usize,
+    /// Flow Records whose last part is in the packet.
+    tally: Tally,
+    message_delay: std::time::Duration,
+    waiting_since: Option<Timestamp>,
+}
+
+impl NetFlow5 {
+    /// An exporter that stamps packets by `clock` and gives them to `outlet`.
+    pub fn new(outlet: Outlet, clock: ExportClock, options: &ExportOptions) -> NetFlow5 {
+        let mut message = Message::default();
+        message.begin(header::END);
+        NetFlow5 {
+            outlet,
+            message,
+            clock,
+            uptime: Uptime::default(),
+            engine_id: options.observation_domain as u8,
+            sequence: 0,
+            count: 0,
+            tally: Tally::default(),
+            message_delay: options.message_delay,
+            waiting_since: None,
+        }
+    }
+
+    fn flush(&mut self) {
+        if self.count > 0 {
+            let now = self.clock.stamp();
+            let time = self.uptime.header(now);
+            match self.outlet.ready() {
+                Ready::Down => self.outlet.lose(self.tally, now),
+                ready => {
+                    if ready == Ready::New {
+                        self.sequence = 0;
+                    }
+                    self.message.set_u16(header::COUNT, self.count);
+                    let octets = self.message.octets_mut();
+                    BigEndian::write_u16(&mut octets[header::VERSION..], VERSION);
+                    BigEndian::write_u32(&mut octets[header::SYS_UP_TIME..], time.sys_up_time);
+                    BigEndian::write_u32(&mut octets[header::SECONDS..], time.seconds);
+                    BigEndian::write_u32(&mut octets[header::SEQUENCE..], self.sequence);
+                    octets[header::ENGINE_ID] = self.engine_id;
+                    self.outlet.send(self.message.octets(), self.tally, now);
+                    self.sequence = self.sequence.wrapping_add(self.count as u32);
+                }
+            }
+        }
+        self.message.begin(header::END);
+        self.count = 0;
+        self.tally = Tally::default();
+        self.waiting_since = None;
+        self.uptime.end_packet();
+        self.clock.end_message();
+    }
+
+    fn put(&mut self, record: &FlowRecord, packets: u32, octets: u32) {
+        let boot = self.uptime.boot_millis();
+        let uptime = |time: Timestamp| u32::try_from(time.millis().saturating_sub(boot)).unwrap_or(u32::MAX);
+        let [_, flags] = record.tcp_flags().to_be_bytes();
+        let before = self.message.len();
+        self.message.put(&record.source[..4]);
+        self.message.put(&record.destination[..4]);
+        self.message.put_u32(0); // nexthop
+        self.message.put_u16(u16::try_from(record.interface).unwrap_or_default());
+        self.message.put_u16(0); // output
+        self.message.put_u32(packets);
+        self.message.put_u32(octets);
+        self.message.put_u32(uptime(record.start));
+        self.message.put_u32(uptime(record.end));
+        self.message.put_u16(record.source_port);
+        self.message.put_u16(record.destination_port);
+        self.message.put_u8(0); // pad1
+        self.message.put_u8(flags);
+        self.message.put_u8(record.protocol);
+        self.message.put_u8(record.tos);
+        self.message.put_u16(0); // src_as
+        self.message.put_u16(0); // dst_as
+        self.message.put_u8(0); // src_mask
+        self.message.put_u8(0); // dst_mask
+        self.message.put_u16(0); // pad2
+        debug_assert_eq!(self.message.len() - before, RECORD);
+        self.count += 1;
+    }
+}
+
+/// The `part`th of `parts` shares of `total`: they differ by one at most and add up to it.
+fn share(total: u64, parts: u64, part: u64) -> u32 {
+    u32::try_from(total / parts + u64::from(part < total % parts)).unwrap_or(u32::MAX)
+}
+
+impl Exporter for NetFlow5 {
+    fn export(&mut self, records: &[FlowRecord]) {
+        for record in records {
+            let most = u64::from(u32::MAX);
+            let parts = record.packets.max(record.octets).div_ceil(most).max(1);
+            if record.ip_version != IpVersion::V4 || parts > MOST_PARTS {
+                self.outlet.unsupported(record);
+                continue;
+            }
+            for part in 0..parts {
+                let full = self.count == MOST_RECORDS || self.message.len() + RECORD > self.outlet.limit();
+                if full || !self.uptime.admits(record) {
+                    self.flush();
+                    self.uptime.begin_packet(record);
+                }
+                self.uptime.add(record);
+                self.clock.see(record);
+                self.put(record, share(record.packets, parts, part), share(record.octets, parts, part));
+            }
+            self.tally.add(record);
+        }
+    }
+
+    fn tick(&mut self, now: Timestamp, _metering: &MeteringStatistics) {
+        self.clock.tick(now);
+        if self.count > 0 {
+            let since = *self.waiting_since.get_or_insert(now);
+            if now.since(since) >= self.message_delay {
+                self.flush();
+            }
+        }
+    }
+
+    fn finish(&mut self, now: Timestamp, _metering: &MeteringStatistics) {
+        self.clock.tick(now);
+        self.flush();
+        self.outlet.close(now);
+    }
+
+    fn delivery(&self) -> Delivery {
+        self.outlet.delivery()
+    }
+
+    fn failure(&self) -> Option<&str> {
+        self.outlet.failure()
+    }
+}

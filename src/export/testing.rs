@@ -1,0 +1,112 @@
+//! Records and a transport for the tests beside the code.
+
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use crate::decode::IpVersion;
+use crate::export::outlet::Outlet;
+use crate::export::transport::{Failure, Session, Transport};
+use crate::flow::{EndReason, FlowRecord};
+use crate::time::Timestamp;
+
+/// 2023-11-14 22:13:20.123456789 UTC and so many milliseconds.
+pub fn after(millis: u64) -> Timestamp {
+    Timestamp::from_nanos(1_700_000_000_123_456_789 + millis * 1_000_000)
+}
+
+/// A TCP record over IPv4, each field with a value of its own.
+pub fn record_v4() -> FlowRecord {
+    let mut source = [0; 16];
+    source[..4].copy_from_slice(&[192, 0, 2, 1]);
+    let mut destination = [0; 16];
+    destination[..4].copy_from_slice(&[198, 51, 100, 2]);
+    FlowRecord {
+        source,
+        destination,
+        start: after(0),
+        end: after(1_877),
+        ended: after(2_877),
+        packets: 0x0102,
+        octets: 0x0A0B0C,
+        flag_counts: [1, 2, 3, 4, 5, 6, 7, 8, 9],
+        interface: 0x0000_0007,
+        source_port: 0xC001,
+        destination_port: 443,
+        initial_flags: 0x002,
+        later_flags: 0x019,
+        vlan: 0,
+        protocol: 6,
+        tos: 0x28,
+        ip_version: IpVersion::V4,
+        end_reason: EndReason::End,
+    }
+}
+
+/// An ICMPv6 record with a VLAN tag: echo request.
+pub fn record_v6() -> FlowRecord {
+    let mut source = [0; 16];
+    source[..4].copy_from_slice(&[0x20, 0x01, 0x0D, 0xB8]);
+    source[15] = 1;
+    let mut destination = source;
+    destination[15] = 2;
+    FlowRecord {
+        source,
+        destination,
+        flag_counts: [0; 9],
+        source_port: 0,
+        destination_port: 128 << 8,
+        initial_flags: 0,
+        later_flags: 0,
+        vlan: 0x0064,
+        protocol: 58,
+        ip_version: IpVersion::V6,
+        end_reason: EndReason::Idle,
+        ..record_v4()
+    }
+}
+
+/// A transport that keeps what it is given.
+pub struct Kept {
+    messages: Arc<Mutex<Vec<Vec<u8>>>>,
+    limit: usize,
+    begun: bool,
+    forgets_templates: bool,
+}
+
+/// The messages a [`Kept`] transport was given.
+pub type Messages = Arc<Mutex<Vec<Vec<u8>>>>;
+
+/// An outlet that keeps messages of up to `limit` octets, as a collector over UDP does.
+pub fn kept(limit: usize) -> (Outlet, Messages) {
+    let messages = Messages::default();
+    let transport = Kept { messages: messages.clone(), limit, begun: false, forgets_templates: true };
+    (Outlet::new("test".to_owned(), Box::new(transport)), messages)
+}
+
+impl Transport for Kept {
+    fn session(&mut self) -> io::Result<Session> {
+        Ok(if std::mem::replace(&mut self.begun, true) { Session::Same } else { Session::New })
+    }
+
+    fn limit(&self) -> usize {
+        self.limit
+    }
+
+    fn forgets_templates(&self) -> bool {
+        self.forgets_templates
+    }
+
+    fn send(&mut self, message: &[u8]) -> Result<bool, Failure> {
+        assert!(message.len() <= self.limit, "{} octets where {} fit", message.len(), self.limit);
+        self.messages.lock().expect("no test panicked with it").push(message.to_vec());
+        Ok(true)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn close(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,140 @@
+//! Messages in, an IPFIX File out (RFC 5655 §7.2): one message after the other, nothing between them.
+//!
+//! The path is written to directly, so that `/dev/null` and named pipes work.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::Path;
+
+use crate::export::transport::{Failure, Lost, STREAM_LIMIT, Session, Transport};
+
+/// Octets collected before they are written: a write a message costs six times as much.
+const BUFFER: usize = 256 * 1024;
+
+/// A file, a pipe or standard output.
+pub struct File {
+    file: fs::File,
+    buffer: Vec<u8>,
+    is_standard_output: bool,
+    /// Whether the session has begun.
+    begun: bool,
+    /// Whether a write failed. What was written may end inside a message, and nothing written after that could be read.
+    broken: bool,
+}
+
+impl File {
+    /// Creates a file, or opens a pipe or a device.
+    ///
+    /// # Errors
+    ///
+    /// As [`fs::File::create`].
+    pub fn create(path: &Path) -> io::Result<File> {
+        Ok(File::over(fs::File::create(path)?))
+    }
+
+    /// Writes to standard output.
+    ///
+    /// # Errors
+    ///
+    /// If standard output is closed.
+    pub fn standard_output() -> io::Result<File> {
+        // Not through `io::stdout`, which looks for line ends in what it is given.
+        let file = fs::File::from(rustix::io::dup(rustix::stdio::stdout())?);
+        Ok(File { is_standard_output: true, ..File::over(file) })
+    }
+
+    fn over(file: fs::File) -> File {
+        let buffer = Vec::with_capacity(BUFFER);
+        File { file, buffer, is_standard_output: false, begun: false, broken: false }
+    }
+
+    fn write_out(&mut self) -> io::Result<()> {
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
+        let written = self.file.write_all(&self.buffer);
+        self.buffer.clear();
+        self.broken = written.is_err();
+        written
+    }
+}
+
+impl Transport for File {
+    fn session(&mut self) -> io::Result<Session> {
+        Ok(match (self.broken, std::mem::replace(&mut self.begun, true)) {
+            (true, _) => Session::Down,
+            (false, false) => Session::New,
+            (false, true) => Session::Same,
+        })
+    }
+
+    fn limit(&self) -> usize {
+        STREAM_LIMIT
+    }
+
+    fn forgets_templates(&self) -> bool {
+        false
+    }
+
+    fn send(&mut self, message: &[u8]) -> Result<bool, Failure> {
+        let full = self.buffer.len() + message.len() > BUFFER;
+        if full {
+            self.write_out().map_err(|error| Failure { error, lost: Lost::Both })?;
+        }
+        self.buffer.extend_from_slice(message);
+        Ok(full)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.write_out()
+    }
+
+    fn close(&mut self) -> io::Result<()> {
+        self.write_out()
+    }
+
+    fn ends_quietly(&self, error: &io::Error) -> bool {
+        // `flowtap … --to ipfix+file:- | head`: the reader has what it wanted.
+        self.is_standard_output && error.kind() == io::ErrorKind::BrokenPipe
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_sent_is_in_the_file_in_order_and_nothing_else() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = directory.path().join("a.ipfix");
+        let mut file = File::create(&path).expect("a new file");
+        assert_eq!(file.session().expect("a session"), Session::New);
+        let mut expected = Vec::new();
+        let mut written_before = 0;
+        for number in 0..100_u8 {
+            let message = vec![number; 7_000];
+            expected.extend_from_slice(&message);
+            let full = file.send(&message).expect("a whole disk is not needed");
+            written_before += usize::from(full);
+            assert_eq!(file.session().expect("a session"), Session::Same);
+        }
+        file.close().expect("room for it");
+        assert_eq!(fs::read(&path).expect("the file"), expected);
+        assert_eq!(written_before, 2, "two buffers' worth before the end");
+    }
+
+    #[test]
+    fn a_full_disk_loses_what_was_held_back_and_all_that_follows() {
+        let mut file = File::create(Path::new("/dev/full")).expect("a device");
+        file.session().expect("a session");
+        let message = vec![1; BUFFER];
+        assert!(!file.send(&message).expect("still in the buffer"));
+        assert_eq!(file.send(&message).expect_err("a full device").lost, Lost::Both);
+        assert_eq!(file.session().expect("no attempt, no error"), Session::Down);
+    }
+
+    #[test]
+    fn an_unwritable_path_is_an_error() {
+        assert!(File::create(Path::new("/nowhere/at/all")).is_err());
+    }
+}

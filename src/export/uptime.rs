@@ -1,0 +1,184 @@
+//! Flow Records in, times on a sysUpTime clock out: NetFlow v9's and v5's 32 bits of milliseconds since boot
+//! (RFC 3954 §5.1).
+//!
+//! A collector takes the header's seconds × 1000 − sysUpTime for the boot and adds a record's first and last switched times
+//! to it. So that this gives back every packet's time exact to the millisecond, the header's sysUpTime is the uptime
+//! at the whole second that the header has, and the boot stays where it is. It lies a day before the first record,
+//! so before every packet of records that come later but began earlier. The 32 bits hold 49.7 days; where a record
+//! does not fit (captures jump by years) the clock boots anew, as a device that restarts does.
+
+use std::time::Duration;
+
+use crate::flow::FlowRecord;
+use crate::time::Timestamp;
+
+/// How far before the first record the boot is put, and how far apart the records of one packet may be.
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+const DAY_MILLIS: u64 = DAY.as_millis() as u64;
+
+/// A header's two times.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeaderTime {
+    /// Seconds since 1970.
+    pub seconds: u32,
+    /// The uptime at that second, in milliseconds.
+    pub sys_up_time: u32,
+}
+
+/// The clock, and the times of the records in the packet being filled.
+#[derive(Debug, Default)]
+pub struct Uptime {
+    boot_millis: Option<u64>,
+    packet: Option<Span>,
+}
+
+/// The records of one packet.
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    oldest_due: Timestamp,
+    newest_due: Timestamp,
+    newest_end: Timestamp,
+}
+
+impl Uptime {
+    /// Where the uptime is 0, in milliseconds since 1970; before the first record, 1970.
+    pub fn boot_millis(&self) -> u64 {
+        self.boot_millis.unwrap_or_default()
+    }
+
+    /// Whether `record` can go into the packet being filled: on the same clock, and due within a day of the others.
+    pub fn admits(&self, record: &FlowRecord) -> bool {
+        let in_packet = self.packet.is_none_or(|packet| {
+            record.ended.since(packet.oldest_due) <= DAY && packet.newest_due.since(record.ended) <= DAY
+        });
+        in_packet && self.holds(record)
+    }
+
+    /// Whether the clock holds the record, and a day more for a header that is later.
+    fn holds(&self, record: &FlowRecord) -> bool {
+        self.boot_millis.is_some_and(|boot| {
+            record.start.millis() >= boot
+                && record.ended.max(record.end).millis().saturating_sub(boot)
+                    <= u64::from(u32::MAX) - DAY_MILLIS
+        })
+    }
+
+    /// Begins a packet with `record`, on a clock that holds it.
+    pub fn begin_packet(&mut self, record: &FlowRecord) {
+        self.packet = None;
+        if !self.holds(record) {
+            let latest = record.ended.max(record.end).millis() + DAY_MILLIS;
+            let before = record.start.millis().saturating_sub(DAY_MILLIS);
+            // A record longer than the 32 bits hold keeps its end; its start is held to the boot.
+            self.boot_millis = Some(before.max(latest.saturating_sub(u64::from(u32::MAX))));
+        }
+    }
+
+    /// Takes note of a record put into the packet.
+    pub fn add(&mut self, record: &FlowRecord) {
+        let packet = self.packet.get_or_insert(Span {
+            oldest_due: record.ended,
+            newest_due: record.ended,
+            newest_end: record.end,
+        });
+        packet.oldest_due = packet.oldest_due.min(record.ended);
+        packet.newest_due = packet.newest_due.max(record.ended);
+        packet.newest_end = packet.newest_end.max(record.end);
+    }
+
+    /// Ends the packet.
+    pub fn end_packet(&mut self) {
+        self.packet = None;
+    }
+
+    /// The header's times for a packet that leaves at `now`: its whole second, or the one after the newest end where that
+    /// is later; a record that ended after the export would be taken for one from before a wrap.
+    pub fn header(&mut self, now: Timestamp) -> HeaderTime {
+        let newest_end = self.packet.map_or(Timestamp::EPOCH, |packet| packet.newest_end);
+        let seconds = now.seconds().max(newest_end.millis().div_ceil(1000));
+        let millis = seconds * 1000;
+        let boot = *self.boot_millis.get_or_insert(millis.saturating_sub(DAY_MILLIS));
+        // Both wrap as RFC 3954 §5.1 has it: seconds in 2106, uptime only in a run that saw no record for 48 days.
+        HeaderTime { seconds: seconds as u32, sys_up_time: millis.wrapping_sub(boot) as u32 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::export::testing::record_v4;
+
+    fn at(seconds: u64, millis: u64) -> Timestamp {
+        Timestamp::from_nanos((seconds * 1000 + millis) * 1_000_000)
+    }
+
+    fn record(start: Timestamp, end: Timestamp, ended: Timestamp) -> FlowRecord {
+        FlowRecord { start, end, ended, ..record_v4() }
+    }
+
+    fn boot(header: HeaderTime) -> u64 {
+        u64::from(header.seconds) * 1000 - u64::from(header.sys_up_time)
+    }
+
+    #[test]
+    fn the_header_gives_one_boot_exact_to_the_millisecond() {
+        let mut clock = Uptime::default();
+        let first = record(at(1_700_000_000, 123), at(1_700_000_001, 7), at(1_700_000_016, 7));
+        assert!(!clock.admits(&first));
+        clock.begin_packet(&first);
+        clock.add(&first);
+        assert_eq!(clock.boot_millis(), (1_700_000_000 - 86_400) * 1000 + 123);
+        for now in [at(1_700_000_016, 7), at(1_700_000_016, 999), at(1_700_900_000, 500)] {
+            assert_eq!(boot(clock.header(now)), clock.boot_millis());
+        }
+        assert_eq!(clock.header(at(1_700_000_016, 999)).seconds, 1_700_000_016);
+    }
+
+    #[test]
+    fn no_record_ends_after_its_header() {
+        let mut clock = Uptime::default();
+        let first = record(at(10, 1), at(10, 1), at(10, 1));
+        clock.begin_packet(&first);
+        clock.add(&first);
+        assert_eq!(clock.header(at(10, 1)).seconds, 11);
+    }
+
+    #[test]
+    fn records_a_day_and_a_bit_apart_are_not_of_one_packet() {
+        let mut clock = Uptime::default();
+        let first = record(at(10, 0), at(10, 0), at(25, 0));
+        clock.begin_packet(&first);
+        clock.add(&first);
+        assert!(clock.admits(&record(at(10, 0), at(10, 0), at(25 + 86_400, 0))));
+        assert!(!clock.admits(&record(at(10, 0), at(10, 0), at(25 + 86_400, 1))));
+    }
+
+    #[test]
+    fn the_clock_boots_anew_where_32_bits_do_not_hold_a_record() {
+        let mut clock = Uptime::default();
+        let late = record(at(1_700_000_000, 0), at(1_700_000_001, 0), at(1_700_000_016, 0));
+        clock.begin_packet(&late);
+        clock.end_packet();
+        for other in [900_000_000, 1_700_000_000 + 49 * 86_400] {
+            let record = record(at(other, 0), at(other, 0), at(other + 15, 0));
+            assert!(!clock.admits(&record));
+            clock.begin_packet(&record);
+            assert!(clock.admits(&record));
+            assert_eq!(clock.boot_millis(), (other - 86_400) * 1000);
+        }
+    }
+
+    #[test]
+    fn a_record_longer_than_the_clock_keeps_its_end() {
+        let mut clock = Uptime::default();
+        let long = record(at(0, 0), at(1_700_000_000, 0), at(1_700_000_000, 0));
+        clock.begin_packet(&long);
+        clock.add(&long);
+        assert_eq!(boot(clock.header(at(1_700_000_000, 0))), clock.boot_millis());
+        let longest = record(Timestamp::EPOCH, Timestamp::MAX, Timestamp::MAX);
+        clock.begin_packet(&longest);
+        clock.add(&longest);
+        clock.header(Timestamp::MAX);
+    }
+}
