@@ -5,6 +5,9 @@
 
 pub mod file;
 pub mod filter;
+pub mod live;
+
+use serde::Serialize;
 
 use crate::time::Timestamp;
 
@@ -48,4 +51,15 @@ impl LinkType {
     pub const IPV6: LinkType = LinkType(229);
     /// Linux "cooked" capture, version 2.
     pub const LINUX_SLL2: LinkType = LinkType(276);
+}
+
+/// What the kernel and the interface say of a live capture.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct CaptureDrops {
+    /// Packets that the kernel handed over or dropped for want of room in its ring.
+    pub received: u64,
+    /// Packets that the kernel dropped for want of room in its ring.
+    pub dropped_by_kernel: u64,
+    /// Packets that the interface or its driver dropped.
+    pub dropped_by_interface: u64,
 }

@@ -5,10 +5,12 @@
 
 use std::fmt;
 use std::net::Ipv6Addr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use thiserror::Error;
+
+use crate::export::text::TextFormat;
 
 /// The port IANA registered for IPFIX (RFC 7011 §10.1).
 pub const IPFIX_PORT: u16 = 4739;
@@ -132,6 +134,21 @@ fn allowed() -> String {
 }
 
 impl Destination {
+    /// The form and the path of a text destination.
+    pub fn text(&self) -> Option<(TextFormat, &Path)> {
+        match self {
+            Destination::Table(path) => Some((TextFormat::Table, path)),
+            Destination::Csv(path) => Some((TextFormat::Csv, path)),
+            Destination::Json(path) => Some((TextFormat::Json, path)),
+            _ => None,
+        }
+    }
+
+    /// Whether it is IPFIX over a network, whose Export Time is always that of sending (RFC 7011 §3.1).
+    pub fn is_ipfix_over_network(&self) -> bool {
+        matches!(self, Destination::IpfixUdp(_) | Destination::IpfixTcp(_))
+    }
+
     /// Whether it writes to standard output, which one destination of a run may do.
     pub fn is_standard_output(&self) -> bool {
         self.path().is_some_and(|path| path.as_os_str() == STANDARD_OUTPUT)

@@ -13,7 +13,6 @@
 mod clock;
 pub mod destination;
 pub mod element;
-pub mod text;
 mod exporter;
 mod ipfix;
 mod message;
@@ -24,6 +23,7 @@ mod statistics;
 mod template;
 #[cfg(test)]
 mod testing;
+pub mod text;
 mod transport;
 mod uptime;
 
@@ -157,6 +157,12 @@ pub fn open(destination: &Destination, options: &ExportOptions) -> Result<Box<dy
             return Err(ExportError::Text(destination.clone()));
         }
     })
+}
+
+/// The table of all fields that records are exported with, as aligned text or as Markdown.
+pub fn list_elements(markdown: bool) -> String {
+    let listed = template::listed();
+    if markdown { text::elements_as_markdown(listed) } else { text::elements_as_text(listed) }
 }
 
 /// What became of the records given to one exporter. `sent + lost + unsupported` is all of them.

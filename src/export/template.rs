@@ -282,6 +282,51 @@ fn fields(kind: Kind, dialect: Dialect) -> Vec<Field> {
     fields
 }
 
+/// Every element that is exported, in the order of the templates: with its NetFlow v9 type where it is sent there too, and
+/// what it stands for here.
+pub fn listed() -> Vec<(&'static Element, Option<u16>, &'static str)> {
+    let mut listed: Vec<(&'static Element, Option<u16>, &'static str)> = Vec::new();
+    for (dialect, is_netflow9) in [(Dialect::Ipfix, false), (Dialect::NetFlow9, true)] {
+        for field in Kind::all().flat_map(|kind| fields(kind, dialect)) {
+            let at = listed.iter().position(|(element, ..)| *element == field.element);
+            let at = at.unwrap_or_else(|| {
+                listed.push((field.element, None, note(field.element)));
+                listed.len() - 1
+            });
+            if is_netflow9 {
+                listed[at].1 = Some(field.element.id);
+            }
+        }
+    }
+    listed
+}
+
+/// What an element stands for in a record of ours, where its name does not say all.
+fn note(of: &'static Element) -> &'static str {
+    let notes: [(&Element, &str); 19] = [
+        (&element::SOURCE_IPV4_ADDRESS, "IPv4 flows"),
+        (&element::DESTINATION_IPV4_ADDRESS, "IPv4 flows"),
+        (&element::SOURCE_IPV6_ADDRESS, "IPv6 flows"),
+        (&element::DESTINATION_IPV6_ADDRESS, "IPv6 flows"),
+        (&element::DESTINATION_TRANSPORT_PORT, "ICMP: type × 256 + code"),
+        (&element::IP_CLASS_OF_SERVICE, "of the first packet"),
+        (&element::OCTET_DELTA_COUNT, "IP headers included"),
+        (&element::FLOW_START_MILLISECONDS, "the earliest packet"),
+        (&element::FLOW_END_MILLISECONDS, "the latest packet"),
+        (&element::INITIAL_TCP_FLAGS, "enterprise 6871: flags of the first packet"),
+        (&element::UNION_TCP_FLAGS, "enterprise 6871: OR of all later packets"),
+        (&element::TCP_CONTROL_BITS, "OR of all packets; 1 octet, or 2 where a flag above CWR was seen"),
+        (&element::FLOW_END_REASON, "1 idle, 2 active, 3 end, 4 forced, 5 lack of resources"),
+        (&element::EGRESS_INTERFACE, "0: not known to a tap"),
+        (&element::FLOW_DIRECTION, "0: ingress"),
+        (&element::VLAN_ID, "outermost tag, 0 for none"),
+        (&element::DOT1Q_VLAN_ID, "tagged flows"),
+        (&element::ICMP_TYPE_CODE_IPV4, "ICMP flows over IPv4"),
+        (&element::ICMP_TYPE_CODE_IPV6, "ICMPv6 flows over IPv6"),
+    ];
+    notes.iter().find(|(element, _)| *element == of).map_or("", |(_, note)| note)
+}
+
 /// A copy out of the image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Step {

@@ -250,7 +250,7 @@ mod tests {
         wheel.restart(1000 * S);
         let place = wheel.place(1015 * S);
         wheel.insert(place, 7);
-        assert_eq!(due(&mut wheel, 1015 * S - 1), []);
+        assert!(due(&mut wheel, 1015 * S - 1).is_empty());
         assert_eq!(due(&mut wheel, 1015 * S + 2 * tick), [7]);
     }
 

@@ -118,12 +118,12 @@ impl Output {
         match written {
             Ok(()) if self.writer.is_some() => {
                 self.delivery.message_octets += self.buffer.len() as u64;
-                self.delivery.sent.add_all(&waiting);
+                self.delivery.sent += waiting;
             }
             // Part of the piece may have been written; no one can say which records that was, so all count as lost.
-            Ok(()) => self.delivery.lost.add_all(&waiting),
+            Ok(()) => self.delivery.lost += waiting,
             Err(error) => {
-                self.delivery.lost.add_all(&waiting);
+                self.delivery.lost += waiting;
                 self.writer = None;
                 if error.kind() == ErrorKind::BrokenPipe {
                     self.pipe_closed.store(true, Ordering::Relaxed);
@@ -151,19 +151,5 @@ impl Output {
 
     pub(crate) fn pipe_closed(&self) -> Arc<AtomicBool> {
         self.pipe_closed.clone()
-    }
-}
-
-impl Tally {
-    fn add(&mut self, record: &FlowRecord) {
-        self.records += 1;
-        self.packets = self.packets.saturating_add(record.packets);
-        self.octets = self.octets.saturating_add(record.octets);
-    }
-
-    fn add_all(&mut self, other: &Tally) {
-        self.records += other.records;
-        self.packets = self.packets.saturating_add(other.packets);
-        self.octets = self.octets.saturating_add(other.octets);
     }
 }

@@ -1,0 +1,342 @@
+//! The flags, checked and turned into one small struct for each stage. Every refusal names its flag, what was found
+//! and what is allowed.
+
+use std::io::IsTerminal;
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::capture::file::FileOptions;
+use crate::capture::live::LiveOptions;
+use crate::cli::{LiveArgs, MeterArgs, PrintArgs, ReadArgs, Summary, TextArgs};
+use crate::export::ExportOptions;
+use crate::export::destination::Destination;
+use crate::export::text::TextOptions;
+use crate::flow::expiry::LONGEST_TIMEOUT;
+use crate::flow::table::MOST_FLOWS;
+use crate::flow::{TableOptions, Timeouts};
+use crate::pipeline::{Layout, PipelineOptions};
+
+/// A flag whose value is not allowed.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum ConfigError {
+    /// A duration out of range.
+    #[error("{flag}: {found:?} is too {direction}, the {limit} is {allowed:?}")]
+    Time {
+        /// The flag.
+        flag: &'static str,
+        /// Its value.
+        found: Duration,
+        /// `short` or `long`.
+        direction: &'static str,
+        /// `least` or `most`.
+        limit: &'static str,
+        /// What is allowed.
+        allowed: Duration,
+    },
+    /// A number out of range.
+    #[error("{flag}: {found} is not allowed, it must be {allowed}")]
+    Number {
+        /// The flag.
+        flag: &'static str,
+        /// Its value.
+        found: u64,
+        /// What is allowed.
+        allowed: String,
+    },
+    /// Two destinations on standard output.
+    #[error("--to: {first} and {second} both go to standard output, only one can")]
+    StandardOutputTwice {
+        /// The first of them.
+        first: String,
+        /// The second of them.
+        second: String,
+    },
+    /// Standard input named twice.
+    #[error("FILE: standard input (-) is named {0} times, it can be read only once")]
+    StandardInputTwice(usize),
+    /// A destination that `print` cannot write.
+    #[error("--to: {0} is not a text form; allowed are table:PATH, csv:PATH and json:PATH")]
+    NotText(String),
+}
+
+/// Shards beyond this make no sense on any machine.
+const MOST_SHARDS: usize = 256;
+const LEAST_ACTIVE: Duration = Duration::from_millis(1);
+/// The least IPv6 MTU (RFC 8200 §5) would be 1280; IPv4 hosts must take 576 octets (RFC 791 §3.1).
+const LEAST_MTU: u16 = 576;
+const LEAST_REFRESH: Duration = Duration::from_secs(1);
+const SNAPLENS: std::ops::RangeInclusive<u32> = 64..=262_144;
+const BUFFERS: std::ops::RangeInclusive<u64> = 1 << 16..=(i32::MAX as u64);
+
+/// What `read` and `live` run with.
+#[derive(Clone, Debug)]
+pub struct MeterConfig {
+    /// Threads and tables.
+    pub pipeline: PipelineOptions,
+    /// Where the records go, at least one.
+    pub destinations: Vec<Destination>,
+    /// Of the destinations that are messages.
+    pub export: ExportOptions,
+    /// Of the destinations that are text.
+    pub text: TextOptions,
+    /// The closing report.
+    pub summary: Summary,
+}
+
+/// What `read` runs with.
+#[derive(Clone, Debug)]
+pub struct ReadConfig {
+    /// The captures.
+    pub files: Vec<PathBuf>,
+    /// How they are read.
+    pub file: FileOptions,
+    /// The rest.
+    pub meter: MeterConfig,
+}
+
+/// What `live` runs with.
+#[derive(Clone, Debug)]
+pub struct LiveConfig {
+    /// The interface.
+    pub interface: String,
+    /// How it is captured.
+    pub live: LiveOptions,
+    /// The rest.
+    pub meter: MeterConfig,
+}
+
+/// What `print` runs with.
+#[derive(Clone, Debug)]
+pub struct PrintConfig {
+    /// The IPFIX files.
+    pub files: Vec<PathBuf>,
+    /// The text form.
+    pub to: Destination,
+    /// How it looks.
+    pub text: TextOptions,
+}
+
+impl ReadConfig {
+    /// Checks the flags of `read`.
+    ///
+    /// # Errors
+    /// The first flag whose value is not allowed.
+    pub fn check(args: ReadArgs) -> Result<ReadConfig, ConfigError> {
+        standard_input_once(&args.files)?;
+        let file = FileOptions {
+            filter: args.meter.filter.clone(),
+            interface: args.interface,
+            ..FileOptions::default()
+        };
+        let meter = check_meter(args.meter, false)?;
+        Ok(ReadConfig { files: args.files, file, meter })
+    }
+}
+
+impl LiveConfig {
+    /// Checks the flags of `live`.
+    ///
+    /// # Errors
+    /// The first flag whose value is not allowed.
+    pub fn check(args: LiveArgs) -> Result<LiveConfig, ConfigError> {
+        in_range(
+            "--snaplen",
+            u64::from(args.snaplen),
+            u64::from(*SNAPLENS.start())..=u64::from(*SNAPLENS.end()),
+        )?;
+        in_range("--buffer", args.buffer, BUFFERS)?;
+        let live = LiveOptions {
+            snaplen: args.snaplen,
+            promiscuous: args.promiscuous,
+            buffer_octets: args.buffer as u32,
+            filter: args.meter.filter.clone().unwrap_or_default(),
+        };
+        let meter = check_meter(args.meter, true)?;
+        Ok(LiveConfig { interface: args.interface, live, meter })
+    }
+}
+
+impl PrintConfig {
+    /// Checks the flags of `print`.
+    ///
+    /// # Errors
+    /// The first flag whose value is not allowed.
+    pub fn check(args: PrintArgs) -> Result<PrintConfig, ConfigError> {
+        standard_input_once(&args.files)?;
+        if !matches!(args.to, Destination::Table(_) | Destination::Csv(_) | Destination::Json(_)) {
+            return Err(ConfigError::NotText(args.to.to_string()));
+        }
+        let text = text_options(&args.text, std::slice::from_ref(&args.to), false);
+        Ok(PrintConfig { files: args.files, to: args.to, text })
+    }
+}
+
+fn check_meter(args: MeterArgs, live: bool) -> Result<MeterConfig, ConfigError> {
+    let timeouts = Timeouts { active: args.active_timeout, idle: args.idle_timeout, linger: args.tcp_linger };
+    at_least("--active-timeout", timeouts.active, LEAST_ACTIVE)?;
+    for (flag, timeout) in [
+        ("--active-timeout", timeouts.active),
+        ("--idle-timeout", timeouts.idle),
+        ("--tcp-linger", timeouts.linger),
+    ] {
+        if timeout > LONGEST_TIMEOUT {
+            return Err(ConfigError::Time {
+                flag,
+                found: timeout,
+                direction: "long",
+                limit: "most",
+                allowed: LONGEST_TIMEOUT,
+            });
+        }
+    }
+    at_least("--template-refresh", args.template_refresh, LEAST_REFRESH)?;
+    at_least("--statistics-interval", args.statistics_interval, LEAST_REFRESH)?;
+    in_range("--template-refresh-messages", args.template_refresh_messages, 1..=u64::MAX)?;
+    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let layout = match args.shards {
+        None if live => Layout::for_live(cores),
+        None => Layout::for_files(cores),
+        Some(0) => Layout::Inline,
+        Some(shards) => {
+            in_range("--shards", shards as u64, 0..=MOST_SHARDS as u64)?;
+            Layout::Shards(shards)
+        }
+    };
+    in_range("--max-flows", args.max_flows as u64, layout.tables() as u64..=MOST_FLOWS as u64)?;
+    if args.observation_domain == 0 {
+        return Err(ConfigError::Number {
+            flag: "--observation-domain",
+            found: 0,
+            allowed: "from 1 to 4294967295; 0 is the statistics' own".to_string(),
+        });
+    }
+    if let Some(mtu) = args.mtu {
+        in_range("--mtu", u64::from(mtu), u64::from(LEAST_MTU)..=u64::from(u16::MAX))?;
+    }
+    let mut destinations = args.to;
+    if destinations.is_empty() {
+        destinations.push(Destination::Table(PathBuf::from("-")));
+    }
+    let mut on_standard_output = destinations.iter().filter(|to| to.is_standard_output());
+    if let (Some(first), Some(second)) = (on_standard_output.next(), on_standard_output.next()) {
+        return Err(ConfigError::StandardOutputTwice {
+            first: first.to_string(),
+            second: second.to_string(),
+        });
+    }
+    let mut export = ExportOptions {
+        observation_domain: args.observation_domain,
+        template_refresh: args.template_refresh,
+        template_refresh_packets: args.template_refresh_messages,
+        statistics_interval: args.statistics_interval,
+        mtu: args.mtu,
+        ..ExportOptions::default()
+    };
+    match args.export_rate {
+        Some(rate) => export.rate = NonZeroU32::new(rate),
+        // Live, records come at the pace of the traffic: holding them back could only lose them.
+        None if live => export.rate = None,
+        None => {}
+    }
+    export.packet_clock = !live;
+    let text = text_options(&args.text, &destinations, live);
+    let table = TableOptions { timeouts, max_flows: args.max_flows };
+    Ok(MeterConfig {
+        pipeline: PipelineOptions { layout, table, live },
+        destinations,
+        export,
+        text,
+        summary: args.summary,
+    })
+}
+
+fn text_options(args: &TextArgs, destinations: &[Destination], live: bool) -> TextOptions {
+    let on_terminal =
+        destinations.iter().any(Destination::is_standard_output) && std::io::stdout().is_terminal();
+    let width = || rustix::termios::tcgetwinsize(std::io::stdout()).ok().map(|size| size.ws_col);
+    let defaults = TextOptions::default();
+    TextOptions {
+        utc: args.utc,
+        top: args.top.map(|most| (most, args.by.into())),
+        terminal_width: if on_terminal { width().filter(|columns| *columns > 0) } else { None },
+        sort_limit: if live { 0 } else { defaults.sort_limit },
+    }
+}
+
+fn standard_input_once(files: &[PathBuf]) -> Result<(), ConfigError> {
+    match files.iter().filter(|path| path.as_os_str() == "-").count() {
+        0 | 1 => Ok(()),
+        times => Err(ConfigError::StandardInputTwice(times)),
+    }
+}
+
+fn at_least(flag: &'static str, found: Duration, least: Duration) -> Result<(), ConfigError> {
+    if found >= least {
+        return Ok(());
+    }
+    Err(ConfigError::Time { flag, found, direction: "short", limit: "least", allowed: least })
+}
+
+fn in_range(flag: &'static str, found: u64, range: std::ops::RangeInclusive<u64>) -> Result<(), ConfigError> {
+    if range.contains(&found) {
+        return Ok(());
+    }
+    let allowed = match *range.end() {
+        u64::MAX => format!("at least {}", range.start()),
+        most => format!("from {} to {most}", range.start()),
+    };
+    Err(ConfigError::Number { flag, found, allowed })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{Cli, Command};
+    use clap::Parser;
+
+    fn read(flags: &[&str]) -> Result<ReadConfig, ConfigError> {
+        let words = ["flowtap", "read", "a.pcap"].iter().chain(flags);
+        match Cli::try_parse_from(words).unwrap().command {
+            Command::Read(args) => ReadConfig::check(args),
+            _ => unreachable!("the words say read"),
+        }
+    }
+
+    fn refusal(flags: &[&str]) -> String {
+        read(flags).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn every_refusal_names_its_flag_what_was_found_and_what_is_allowed() {
+        assert_eq!(
+            refusal(&["--active-timeout", "0"]),
+            "--active-timeout: 0ns is too short, the least is 1ms"
+        );
+        assert_eq!(
+            refusal(&["--shards", "4", "--max-flows", "3"]),
+            "--max-flows: 3 is not allowed, it must be from 4 to 2147483648"
+        );
+        assert!(refusal(&["--observation-domain", "0"]).contains("from 1 to 4294967295"));
+        assert!(refusal(&["--idle-timeout", "101days"]).starts_with("--idle-timeout: 8726400s is too long"));
+        assert_eq!(
+            refusal(&["--to", "csv:-", "--to", "json:-"]),
+            "--to: csv:- and json:- both go to standard output, only one can"
+        );
+    }
+
+    #[test]
+    fn zero_is_allowed_where_it_has_a_meaning() {
+        let config = read(&["--idle-timeout", "0", "--tcp-linger", "0s", "--shards", "0"]).unwrap();
+        assert_eq!(config.meter.pipeline.table.timeouts.idle, Duration::ZERO);
+        assert_eq!(config.meter.pipeline.layout, Layout::Inline);
+    }
+
+    #[test]
+    fn without_a_destination_there_is_a_table_on_standard_output() {
+        let config = read(&[]).unwrap();
+        assert_eq!(config.meter.destinations, [Destination::Table(PathBuf::from("-"))]);
+    }
+}

@@ -1,0 +1,58 @@
+//! A progress bar for runs that take longer than a second: octets read, packets a second.
+
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// Shorter runs show nothing.
+const SHOW_AFTER: Duration = Duration::from_secs(1);
+
+/// Progress on standard error.
+pub struct Progress {
+    wanted: bool,
+    total: Option<u64>,
+    began: Instant,
+    bar: Option<ProgressBar>,
+}
+
+impl Progress {
+    /// Progress towards `total` octets, if that is known; nothing is ever shown unless `wanted`.
+    pub fn new(wanted: bool, total: Option<u64>) -> Progress {
+        Progress { wanted, total, began: Instant::now(), bar: None }
+    }
+
+    /// Shows how far the run has come.
+    pub fn show(&mut self, octets: u64, packets: u64) {
+        if !self.wanted {
+            return;
+        }
+        let elapsed = self.began.elapsed();
+        if elapsed < SHOW_AFTER {
+            return;
+        }
+        let total = self.total;
+        let bar = self.bar.get_or_insert_with(|| {
+            let (bar, template) = match total {
+                Some(total) => (
+                    ProgressBar::new(total),
+                    "{bar:30} {percent}% of {total_bytes}, {bytes_per_sec}, {msg}, {eta} left",
+                ),
+                None => (ProgressBar::new_spinner(), "{spinner} {bytes}, {bytes_per_sec}, {msg}"),
+            };
+            bar.with_style(
+                ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()),
+            )
+            .with_elapsed(elapsed)
+        });
+        let rate = packets as f64 / elapsed.as_secs_f64();
+        bar.set_message(format!("{} packets at {:.2} M/s", crate::stats::grouped(packets), rate / 1e6));
+        bar.set_position(octets);
+    }
+
+    /// Takes the bar off the terminal.
+    pub fn clear(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+}
