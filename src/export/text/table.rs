@@ -102,6 +102,10 @@ impl Table {
             return;
         }
         let mut held = std::mem::take(&mut self.held);
+        if held.is_empty() {
+            // A line of titles above nothing looks like a fault.
+            return output.buffer().extend_from_slice(b"No flows\n");
+        }
         held.sort_by_key(|record| record.start);
         self.begin("Flows by start", &held, output);
         self.rows(&held, output);

@@ -370,6 +370,30 @@ fn the_heaviest_talkers_are_ranked_by_what_was_asked_for() {
 }
 
 #[test]
+fn records_of_more_than_one_piece_are_all_written_and_counted() {
+    let records = vec![ipv4_record(); 5000];
+    assert_eq!(text(TextFormat::Json, &utc(None), &records).lines().count(), 5000);
+    assert_eq!(text(TextFormat::Csv, &utc(None), &records).lines().count(), 5001);
+}
+
+#[test]
+fn a_table_of_no_records_says_so() {
+    assert_eq!(text(TextFormat::Table, &utc(None), &[]), "No flows\n");
+}
+
+#[test]
+fn a_slow_stream_is_written_when_a_second_has_passed() {
+    let (output, written) = Written::output();
+    let options = TextOptions { sort_limit: 0, ..utc(80) };
+    let mut exporter = TextExporter::new(TextFormat::Table, output, &options);
+    exporter.export(&[ipv4_record()]);
+    assert_eq!(written.text(), "");
+    exporter.tick(Timestamp::from_nanos(1_000_000_000), &MeteringStatistics::default());
+    assert!(written.text().starts_with("Flows in order of arrival, times in UTC\n"), "{}", written.text());
+    assert_eq!(exporter.delivery().sent.records, 1);
+}
+
+#[test]
 fn a_closed_pipe_is_no_failure_and_what_follows_counts_as_lost() {
     let output = Output::to("standard output", Box::new(Failing(ErrorKind::BrokenPipe)));
     let mut exporter = TextExporter::new(TextFormat::Csv, output, &utc(None));

@@ -144,13 +144,12 @@ impl UtcTimes {
         // A Timestamp ends in the year 2262, so the calendar always has the day.
         let second = i64::try_from(day * 86_400).unwrap_or(0);
         let date = jiff::Timestamp::from_second(second).unwrap_or_default().to_zoned(jiff::tz::TimeZone::UTC);
-        let mut text = Vec::with_capacity(10);
-        digits(&mut text, u64::from(date.year().unsigned_abs()), 4);
-        text.push(b'-');
-        digits(&mut text, u64::from(date.month().unsigned_abs()), 2);
-        text.push(b'-');
-        digits(&mut text, u64::from(date.day().unsigned_abs()), 2);
-        self.date.copy_from_slice(&text);
+        let year = date.year().unsigned_abs();
+        let two = |number: u16| [b'0' + (number / 10) as u8, b'0' + (number % 10) as u8];
+        let ([y0, y1], [y2, y3]) = (two(year / 100), two(year % 100));
+        let [m0, m1] = two(date.month().unsigned_abs().into());
+        let [d0, d1] = two(date.day().unsigned_abs().into());
+        self.date = [y0, y1, y2, y3, b'-', m0, m1, b'-', d0, d1];
         self.day = day;
     }
 }
