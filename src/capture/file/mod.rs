@@ -77,8 +77,7 @@ pub struct CaptureFiles {
     /// It goes on as long as its next timestamp, in ns, lies below this: nobody else's turn comes before.
     bound: u64,
     /// Frames of the current reader whose turn has come, all in its buffer; those from `next` to `end` are still to be
-    /// given out. Gathering them apart keeps parser, merge and filter out of the caller's loop: a third fewer
-    /// instructions than parsing one a call.
+    /// given out. Gathering them apart keeps parser, merge and filter out of the caller's loop.
     run: Box<[Head; RUN]>,
     next: usize,
     end: usize,
