@@ -191,8 +191,6 @@ impl Buffer {
         let (start, base) = (rest.len(), self.offset().wrapping_sub(rest.len() as u64));
         if !drops_unread {
             rest.extend_from_slice(&self.octets[self.start..self.end]);
-        } else {
-            self.ended = false;
         }
         (self.start, self.end, self.base) = (start, rest.len(), base);
         self.octets = rest;
