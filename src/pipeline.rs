@@ -8,6 +8,10 @@
 //! its sender wait, so that memory is bounded and nothing is lost on the way; live, the kernel's ring is the one
 //! place where packets are dropped, and counted. Shutdown runs down the path: the intake ends, the shards drain their
 //! tables, the exporters flush and close. With no shards all of it happens on the calling thread, without a channel.
+//!
+//! Files and a single capture thread are one intake, [`Pipeline`]; several capture threads are one each, [`spread`].
+
+pub mod spread;
 
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -16,6 +20,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use thiserror::Error;
 
+use self::spread::{Heard, Sweep};
 use crate::capture::{CaptureDrops, Frame};
 use crate::decode::FragmentTable;
 use crate::decode::{self, Fragment};
@@ -161,8 +166,12 @@ impl Destination {
 /// Packets on their way to a shard.
 struct Batch {
     observations: Vec<Observation>,
+    /// The intake they come from, from 0.
+    intake: usize,
     /// The clock at the end of the batch.
     clock: Timestamp,
+    /// The intake's last read found nothing more to read.
+    dry: bool,
     /// All Flows end after this batch: time has jumped back.
     drain: bool,
     metering: MeteringStatistics,
@@ -208,10 +217,16 @@ struct Inline {
 }
 
 struct Sharded {
+    lanes: Lanes,
+    threads: Threads,
+}
+
+/// The ways of one intake to all shards.
+struct Lanes {
     lanes: Vec<Lane>,
+    intake: usize,
     /// Packets read since every shard last heard the clock.
     since_clock: usize,
-    exporters: Vec<(String, JoinHandle<DestinationReport>)>,
 }
 
 /// The way to one shard.
@@ -219,7 +234,12 @@ struct Lane {
     batch: Vec<Observation>,
     to: Sender<Batch>,
     back: Receiver<Vec<Observation>>,
-    thread: JoinHandle<RecordCounts>,
+}
+
+/// The threads behind the intakes.
+struct Threads {
+    shards: Vec<JoinHandle<RecordCounts>>,
+    exporters: Vec<(String, JoinHandle<DestinationReport>)>,
 }
 
 /// A table and the counts of what it reported.
@@ -277,7 +297,9 @@ impl Pipeline {
             })),
             Layout::Shards(_) => {
                 let meters = (0..tables).map(|_| meter()).collect::<Result<Vec<_>, _>>()?;
-                Stage::Sharded(Sharded::start(meters, destinations, options.live)?)
+                let (threads, mut lanes) = Threads::start(meters, destinations, options.live, 1)?;
+                let lanes = lanes.pop().expect("as many lanes as intakes, one");
+                Stage::Sharded(Sharded { lanes, threads })
             }
         };
         let intake = Intake {
@@ -320,7 +342,7 @@ impl Pipeline {
                     inline.flush(clock, false, &intake.counts.metering, self.options.live);
                 }
             }
-            Stage::Sharded(sharded) => sharded.route(observation, &intake.counts.metering),
+            Stage::Sharded(sharded) => sharded.lanes.route(observation, &intake.counts.metering),
         }
     }
 
@@ -346,14 +368,14 @@ impl Pipeline {
 
     /// Tells what was dropped so far before it could be read, so that the collectors hear of it (RFC 7011 §4.2).
     pub fn dropped(&mut self, drops: CaptureDrops) {
-        let dropped = drops.dropped_by_kernel + drops.dropped_by_interface;
-        let metering = &mut self.intake.counts.metering;
-        if dropped > self.dropped {
-            metering.ignored_packets += dropped - self.dropped;
-            self.dropped = dropped;
-            let now = Timestamp::now();
-            metering.first_ignored.get_or_insert(now);
-            metering.last_ignored = Some(now);
+        count_drops(&mut self.intake.counts, &mut self.dropped, drops);
+    }
+
+    /// Whether a thread has died, so that there is nothing left but to end.
+    pub fn is_broken(&self) -> bool {
+        match &self.stage {
+            Stage::Inline(_) => false,
+            Stage::Sharded(sharded) => sharded.threads.is_broken(),
         }
     }
 
@@ -367,7 +389,10 @@ impl Pipeline {
         self.stage.flush(clock, true, &metering, self.options.live);
         let (records, destinations) = match self.stage {
             Stage::Inline(inline) => inline.finish(clock, &metering),
-            Stage::Sharded(sharded) => sharded.finish()?,
+            Stage::Sharded(Sharded { lanes, threads }) => {
+                drop(lanes);
+                threads.finish()?
+            }
         };
         Ok(RunReport {
             frames: self.intake.counts,
@@ -381,11 +406,24 @@ impl Pipeline {
     }
 }
 
+/// Counts what was dropped since `before`, which then stands at the sum of `drops`, as ignored.
+fn count_drops(counts: &mut FrameCounts, before: &mut u64, drops: CaptureDrops) {
+    let dropped = drops.dropped_by_kernel + drops.dropped_by_interface;
+    let metering = &mut counts.metering;
+    if dropped > *before {
+        metering.ignored_packets += dropped - *before;
+        *before = dropped;
+        let now = Timestamp::now();
+        metering.first_ignored.get_or_insert(now);
+        metering.last_ignored = Some(now);
+    }
+}
+
 impl Stage {
     fn flush(&mut self, clock: Timestamp, drain: bool, metering: &MeteringStatistics, live: bool) {
         match self {
             Stage::Inline(inline) => inline.flush(clock, drain, metering, live),
-            Stage::Sharded(sharded) => sharded.flush(clock, drain, metering),
+            Stage::Sharded(sharded) => sharded.lanes.flush(clock, false, drain, metering),
         }
     }
 }
@@ -447,12 +485,14 @@ fn spawn<T: Send + 'static>(
         .map_err(|source| PipelineError::Spawn { thread: name, source })
 }
 
-impl Sharded {
+impl Threads {
+    /// Starts the threads; gives the lanes of each intake.
     fn start(
         meters: Vec<Meter>,
         destinations: Vec<Destination>,
         live: bool,
-    ) -> Result<Sharded, PipelineError> {
+        intakes: usize,
+    ) -> Result<(Threads, Vec<Lanes>), PipelineError> {
         let mut exporters = Vec::new();
         let mut to_exporters = Vec::new();
         let (give_back, record_buffers) = bounded(2 * WAITING_RECORD_BATCHES);
@@ -465,51 +505,41 @@ impl Sharded {
             to_exporters.push(to);
             exporters.push((name, thread));
         }
-        let mut lanes = Vec::new();
+        let mut lanes: Vec<Lanes> =
+            (0..intakes).map(|intake| Lanes { lanes: Vec::new(), intake, since_clock: 0 }).collect();
+        let mut shards = Vec::new();
         for (number, meter) in meters.into_iter().enumerate() {
             let (to, from) = bounded(WAITING_BATCHES);
-            let (give_back, back) = bounded(WAITING_BATCHES + 2);
+            // As many as there can be: waiting, in work here, and being filled at each intake.
+            let (give_back, back) = bounded(WAITING_BATCHES + 1 + intakes);
             let out = RecordLane {
                 to: to_exporters.clone(),
                 buffers: record_buffers.clone(),
                 records: Vec::with_capacity(RECORD_BATCH),
             };
-            let thread =
-                spawn(format!("shard {number}"), move || run_shard(meter, &from, &give_back, out, live))?;
-            lanes.push(Lane { batch: Vec::with_capacity(BATCH), to, back, thread });
-        }
-        Ok(Sharded { lanes, since_clock: 0, exporters })
-    }
-
-    #[inline]
-    fn route(&mut self, observation: Observation, metering: &MeteringStatistics) {
-        let shards = self.lanes.len();
-        let lane = &mut self.lanes[observation.hash.shard(shards)];
-        lane.batch.push(observation);
-        if lane.batch.len() == BATCH {
-            lane.send(observation.clock, false, metering);
-        }
-        self.since_clock += 1;
-        if self.since_clock == BATCH * 4 * shards {
-            // A shard whose Flows are quiet must still hear that time goes on.
-            self.since_clock = 0;
-            if shards > 1 {
-                self.flush(observation.clock, false, metering);
+            let heard = Heard::new(intakes);
+            shards.push(spawn(format!("shard {number}"), move || {
+                run_shard(meter, heard, &from, &give_back, out, live)
+            })?);
+            for lanes in &mut lanes {
+                let batch = Vec::with_capacity(BATCH);
+                lanes.lanes.push(Lane { batch, to: to.clone(), back: back.clone() });
             }
         }
+        Ok((Threads { shards, exporters }, lanes))
     }
 
-    fn flush(&mut self, clock: Timestamp, drain: bool, metering: &MeteringStatistics) {
-        for lane in &mut self.lanes {
-            lane.send(clock, drain, metering);
-        }
+    /// Whether a thread has ended before its time.
+    fn is_broken(&self) -> bool {
+        self.shards.iter().any(JoinHandle::is_finished)
+            || self.exporters.iter().any(|(_, thread)| thread.is_finished())
     }
 
+    /// Waits for the threads, whose lanes must be gone.
     fn finish(self) -> Result<(RecordCounts, Vec<DestinationReport>), PipelineError> {
         let mut counts = RecordCounts::default();
-        for (number, lane) in self.lanes.into_iter().enumerate() {
-            drop(lane.to);
-            let shard = lane.thread.join().map_err(|_| PipelineError::Died(format!("shard {number}")))?;
+        for (number, thread) in self.shards.into_iter().enumerate() {
+            let shard = thread.join().map_err(|_| PipelineError::Died(format!("shard {number}")))?;
             counts.merge(&shard);
         }
         let mut reports = Vec::new();
@@ -521,12 +551,45 @@ impl Sharded {
     }
 }
 
+impl Lanes {
+    #[inline]
+    fn route(&mut self, observation: Observation, metering: &MeteringStatistics) {
+        let shards = self.lanes.len();
+        let lane = &mut self.lanes[observation.hash.shard(shards)];
+        lane.batch.push(observation);
+        if lane.batch.len() == BATCH {
+            lane.send(self.intake, observation.clock, false, false, metering);
+        }
+        self.since_clock += 1;
+        if self.since_clock == BATCH * 4 * shards {
+            // A shard whose Flows are quiet must still hear that time goes on.
+            self.since_clock = 0;
+            if shards > 1 {
+                self.flush(observation.clock, false, false, metering);
+            }
+        }
+    }
+
+    fn flush(&mut self, clock: Timestamp, dry: bool, drain: bool, metering: &MeteringStatistics) {
+        for lane in &mut self.lanes {
+            lane.send(self.intake, clock, dry, drain, metering);
+        }
+    }
+}
+
 impl Lane {
-    fn send(&mut self, clock: Timestamp, drain: bool, metering: &MeteringStatistics) {
+    fn send(
+        &mut self,
+        intake: usize,
+        clock: Timestamp,
+        dry: bool,
+        drain: bool,
+        metering: &MeteringStatistics,
+    ) {
         let empty = self.back.try_recv().unwrap_or_else(|_| Vec::with_capacity(BATCH));
         let observations = std::mem::replace(&mut self.batch, empty);
         // A shard hangs up only when it has died; `finish` finds that out and says so.
-        let _ = self.to.send(Batch { observations, clock, drain, metering: *metering });
+        let _ = self.to.send(Batch { observations, intake, clock, dry, drain, metering: *metering });
     }
 }
 
@@ -550,6 +613,7 @@ impl RecordLane {
 
 fn run_shard(
     mut meter: Meter,
+    mut heard: Heard,
     from: &Receiver<Batch>,
     give_back: &Sender<Vec<Observation>>,
     mut out: RecordLane,
@@ -557,20 +621,32 @@ fn run_shard(
 ) -> RecordCounts {
     let mut last_sent = Timestamp::EPOCH;
     for mut batch in from {
-        meter.take(&batch.observations, batch.clock, batch.drain, |record| {
+        let Sweep { clock, metering } = heard.hear(&batch);
+        meter.take(&batch.observations, clock, batch.drain, |record| {
             out.records.push(record);
             if out.records.len() == RECORD_BATCH {
-                out.send(batch.clock, &batch.metering);
+                out.send(clock, &metering);
             }
         });
         // Live, records do not wait for a batch to fill; in a replay the exporters still hear that time goes on.
-        let waited = batch.clock.since(last_sent) >= Duration::from_secs(1);
+        let waited = clock.since(last_sent) >= Duration::from_secs(1);
         if (live && !out.records.is_empty()) || batch.drain || waited {
-            out.send(batch.clock, &batch.metering);
-            last_sent = batch.clock;
+            out.send(clock, &metering);
+            last_sent = clock;
         }
         batch.observations.clear();
         let _ = give_back.try_send(batch.observations);
+    }
+    // A single intake has ended all Flows itself; of several none knows that it is the last.
+    if heard.is_several() {
+        let Sweep { clock, metering } = heard.last();
+        meter.take(&[], clock, true, |record| {
+            out.records.push(record);
+            if out.records.len() == RECORD_BATCH {
+                out.send(clock, &metering);
+            }
+        });
+        out.send(clock, &metering);
     }
     meter.counts
 }

@@ -38,6 +38,17 @@ impl FrameCounts {
         self.metering.first_ignored.get_or_insert(timestamp);
         self.metering.last_ignored = Some(timestamp);
     }
+
+    /// Adds what another intake counted.
+    pub fn merge(&mut self, other: &FrameCounts) {
+        self.frames += other.frames;
+        self.wire_octets += other.wire_octets;
+        self.metered += other.metered;
+        for (sum, more) in self.ignored.iter_mut().zip(other.ignored) {
+            *sum += more;
+        }
+        self.metering.merge(&other.metering);
+    }
 }
 
 /// What became of the packets that were metered.

@@ -55,6 +55,13 @@ impl Timestamp {
         Timestamp::from_nanos(self.0.saturating_add(nanos))
     }
 
+    /// This timestamp and `earlier` less, held to [`Timestamp::EPOCH`].
+    #[inline]
+    pub fn minus(self, earlier: Duration) -> Timestamp {
+        let nanos = u64::try_from(earlier.as_nanos()).unwrap_or(u64::MAX);
+        Timestamp(self.0.saturating_sub(nanos))
+    }
+
     /// The system clock.
     pub fn now() -> Timestamp {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -231,6 +231,19 @@ pub struct MeteringStatistics {
     pub last_ignored: Option<Timestamp>,
 }
 
+impl MeteringStatistics {
+    /// Adds what another intake of the same Metering Process counted.
+    pub fn merge(&mut self, other: &MeteringStatistics) {
+        self.ignored_packets += other.ignored_packets;
+        self.ignored_octets += other.ignored_octets;
+        self.first_ignored = match (self.first_ignored, other.first_ignored) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        };
+        self.last_ignored = self.last_ignored.max(other.last_ignored);
+    }
+}
+
 /// A destination of Flow Records. Not one method fails: what goes wrong is counted in the [`Delivery`], logged once
 /// a change of state, and told by [`Exporter::failure`].
 pub trait Exporter: Send {
