@@ -26,7 +26,8 @@ Examples:
   flowtap read office.pcap                              the flows of a capture, as a table
   flowtap read --to csv:flows.csv *.pcap.gz             many captures, one flow table, to a CSV file
   flowtap read --to ipfix+udp://127.0.0.1:4739 a.pcap   to a collector
-  flowtap live -i eth0 --to netflow9+udp://192.0.2.1    a tap or SPAN port, until Ctrl-C")]
+  flowtap live -i eth0 --to netflow9+udp://192.0.2.1    a tap or SPAN port, until Ctrl-C
+  flowtap interfaces                                    what can be captured on")]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -44,8 +45,10 @@ pub struct Cli {
 pub enum Command {
     /// Meter capture files: pcap and pcapng, also gzip, zstd and lz4 compressed
     Read(ReadArgs),
-    /// Meter a network interface until Ctrl-C
+    /// Meter network interfaces until Ctrl-C or SIGTERM
     Live(LiveArgs),
+    /// List what can be captured on
+    Interfaces,
     /// Show an IPFIX file, from any exporter, as a table, CSV or JSON
     Print(PrintArgs),
     /// List the Information Elements that records are exported with
@@ -73,9 +76,12 @@ pub struct ReadArgs {
 /// `flowtap live`.
 #[derive(Debug, Args)]
 pub struct LiveArgs {
-    /// The interface to capture on; `any` for all
-    #[arg(short, long, value_name = "INTERFACE")]
-    pub interface: String,
+    /// The interfaces to capture on, repeatable or with commas between; `any` for all
+    #[arg(short, long, value_name = "INTERFACE", required = true, value_delimiter = ',')]
+    pub interface: Vec<String>,
+    /// Threads that each interface is spread over, conversation by conversation
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub capture_threads: usize,
     /// Octets to capture of each frame
     #[arg(long, value_name = "OCTETS", default_value_t = LiveOptions::default().snaplen)]
     pub snaplen: u32,
@@ -83,9 +89,15 @@ pub struct LiveArgs {
     #[arg(long, value_name = "yes|no", default_value = "yes", value_parser = yes_or_no,
         action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "yes")]
     pub promiscuous: bool,
-    /// Size of the kernel's ring, with a unit: 16M, 1G
+    /// Size of the kernel's ring for each capture thread, with a unit: 16M, 1G
     #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = size)]
     pub buffer: u64,
+    /// Write the frames to a pcap file as they are metered, with nanoseconds and cut at the snaplen
+    #[arg(long, value_name = "FILE")]
+    pub write: Option<PathBuf>,
+    /// Meter what this host exports to the collectors, too, when it passes a captured interface
+    #[arg(long)]
+    pub meter_own_export: bool,
     /// Options that `read` and `live` share.
     #[command(flatten)]
     pub meter: MeterArgs,

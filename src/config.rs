@@ -9,7 +9,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::capture::file::FileOptions;
-use crate::capture::live::LiveOptions;
+use crate::capture::live::{ANY, LiveOptions};
 use crate::cli::{LiveArgs, MeterArgs, PrintArgs, ReadArgs, Summary, TextArgs};
 use crate::export::ExportOptions;
 use crate::export::destination::Destination;
@@ -18,6 +18,7 @@ use crate::flow::expiry::LONGEST_TIMEOUT;
 use crate::flow::table::MOST_FLOWS;
 use crate::flow::{TableOptions, Timeouts};
 use crate::pipeline::{Layout, PipelineOptions};
+use crate::sensor::SensorOptions;
 
 /// A flag whose value is not allowed.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -57,6 +58,9 @@ pub enum ConfigError {
     /// Standard input named twice.
     #[error("FILE: standard input (-) is named {0} times, it can be read only once")]
     StandardInputTwice(usize),
+    /// An interface named twice, or besides all of them.
+    #[error("--interface: {0} is named twice, its packets would be metered twice; `any` is all interfaces")]
+    InterfaceTwice(String),
     /// A destination that `print` cannot write.
     #[error("--to: {0} is not a text form; allowed are table:PATH, csv:PATH and json:PATH")]
     NotText(String),
@@ -64,6 +68,10 @@ pub enum ConfigError {
 
 /// Shards beyond this make no sense on any machine.
 const MOST_SHARDS: usize = 256;
+/// So are capture threads on one interface.
+const MOST_CAPTURE_THREADS: u64 = 64;
+/// Live, an unfilled message is sent after at most one second: this, and two looks at the clock.
+const LIVE_MESSAGE_DELAY: Duration = Duration::from_millis(550);
 const LEAST_ACTIVE: Duration = Duration::from_millis(1);
 /// The least IPv6 MTU (RFC 8200 §5) would be 1280; IPv4 hosts must take 576 octets (RFC 791 §3.1).
 const LEAST_MTU: u16 = 576;
@@ -100,10 +108,8 @@ pub struct ReadConfig {
 /// What `live` runs with.
 #[derive(Clone, Debug)]
 pub struct LiveConfig {
-    /// The interface.
-    pub interface: String,
-    /// How it is captured.
-    pub live: LiveOptions,
+    /// The interfaces and how they are captured.
+    pub sensor: SensorOptions,
     /// The rest.
     pub meter: MeterConfig,
 }
@@ -148,14 +154,38 @@ impl LiveConfig {
             u64::from(*SNAPLENS.start())..=u64::from(*SNAPLENS.end()),
         )?;
         in_range("--buffer", args.buffer, BUFFERS)?;
+        in_range("--capture-threads", args.capture_threads as u64, 1..=MOST_CAPTURE_THREADS)?;
+        interfaces_once(&args.interface)?;
         let live = LiveOptions {
             snaplen: args.snaplen,
             promiscuous: args.promiscuous,
             buffer_octets: args.buffer as u32,
             filter: args.meter.filter.clone().unwrap_or_default(),
+            leave_out: String::new(),
         };
-        let meter = check_meter(args.meter, true)?;
-        Ok(LiveConfig { interface: args.interface, live, meter })
+        let intakes = args.interface.len() * args.capture_threads;
+        if intakes > 1 && args.meter.shards == Some(0) {
+            let allowed = format!("at least 1 with {intakes} capture threads");
+            return Err(ConfigError::Number { flag: "--shards", found: 0, allowed });
+        }
+        let mut meter = check_meter(args.meter, true)?;
+        if intakes > 1 {
+            // What several threads capture meets in a shard of its own.
+            meter.pipeline.layout = Layout::Shards(meter.pipeline.layout.tables());
+        }
+        let collectors = match args.meter_own_export {
+            true => Vec::new(),
+            false => meter.destinations.clone(),
+        };
+        let sensor = SensorOptions {
+            interfaces: args.interface,
+            live,
+            capture_threads: args.capture_threads,
+            write: args.write,
+            statistics_interval: meter.export.statistics_interval,
+            collectors,
+        };
+        Ok(LiveConfig { sensor, meter })
     }
 }
 
@@ -242,6 +272,9 @@ fn check_meter(args: MeterArgs, live: bool) -> Result<MeterConfig, ConfigError> 
         None => {}
     }
     export.packet_clock = !live;
+    if live {
+        export.message_delay = LIVE_MESSAGE_DELAY;
+    }
     let text = text_options(&args.text, &destinations, live);
     let table = TableOptions { timeouts, max_flows: args.max_flows };
     Ok(MeterConfig {
@@ -271,6 +304,15 @@ fn standard_input_once(files: &[PathBuf]) -> Result<(), ConfigError> {
         0 | 1 => Ok(()),
         times => Err(ConfigError::StandardInputTwice(times)),
     }
+}
+
+fn interfaces_once(interfaces: &[String]) -> Result<(), ConfigError> {
+    for (at, interface) in interfaces.iter().enumerate() {
+        if interfaces[..at].contains(interface) || (interface == ANY && interfaces.len() > 1) {
+            return Err(ConfigError::InterfaceTwice(interface.clone()));
+        }
+    }
+    Ok(())
 }
 
 fn at_least(flag: &'static str, found: Duration, least: Duration) -> Result<(), ConfigError> {
@@ -325,6 +367,32 @@ mod tests {
             refusal(&["--to", "csv:-", "--to", "json:-"]),
             "--to: csv:- and json:- both go to standard output, only one can"
         );
+    }
+
+    #[test]
+    fn interfaces_are_named_once_and_with_commas_or_again() {
+        let live = |flags: &[&str]| {
+            let words = ["flowtap", "live"].iter().chain(flags);
+            match Cli::try_parse_from(words).unwrap().command {
+                Command::Live(args) => LiveConfig::check(args),
+                _ => unreachable!("the words say live"),
+            }
+        };
+        let config = live(&["-i", "a,b", "-i", "c", "--capture-threads", "2"]).unwrap();
+        assert_eq!(config.sensor.interfaces, ["a", "b", "c"]);
+        assert_ne!(
+            config.meter.pipeline.layout,
+            Layout::Inline,
+            "six capture threads need a shard of their own"
+        );
+        for twice in [&["-i", "a,a"], &["-i", "any,a"]] {
+            assert!(live(twice).unwrap_err().to_string().contains("named twice"));
+        }
+        assert_eq!(
+            live(&["-i", "a,b", "--shards", "0"]).unwrap_err().to_string(),
+            "--shards: 0 is not allowed, it must be at least 1 with 2 capture threads"
+        );
+        assert!(live(&["-i", "a", "--capture-threads", "0"]).is_err());
     }
 
     #[test]

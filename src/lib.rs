@@ -16,7 +16,8 @@
 //!
 //! # Code map
 //!
-//! The modules below stand in the order data meets them. [`pipeline`] puts the stages on threads, [`cli`] and
+//! The modules below stand in the order data meets them. [`pipeline`] puts the stages on threads,
+//! [`sensor`] keeps them at live interfaces, [`cli`] and
 //! [`config`] make their settings of what a user types, [`stats`] adds up what they counted. [`collect`] reads IPFIX
 //! back and shares nothing with the encoder but the rows of [`export::element`].
 //!
@@ -26,7 +27,8 @@
 //! - What is in a record does not depend on when a sweep runs, only on packets and timeouts.
 //! - Every frame is counted once: in a record or under one reason. Packets metered = packets in records sent + in
 //!   records lost + in live Flows.
-//! - A Flow lives in one shard for life. Nothing locks on the packet path.
+//! - A Flow lives in one shard for life. Nothing locks on the packet path, but fragments where there are several
+//!   intakes.
 //! - [`decode`] never fails loudly: the octets are the network's. [`flow`] does not know IPFIX; [`export`] does not
 //!   know packets.
 #![warn(missing_docs)]
@@ -44,6 +46,8 @@ pub mod export;
 pub mod collect;
 
 pub mod pipeline;
+
+pub mod sensor;
 
 pub mod stats;
 

@@ -1,6 +1,7 @@
 //! A run, in order: parse, configure, run the pipeline, report, exit status.
 //!
-//! Exit status: 0; 1 where an input was damaged or a destination failed; 2 for a usage error; 130 after Ctrl-C.
+//! Exit status: 0; 1 where an input was damaged or a destination failed; 2 for a usage error; 130 where a
+//! signal kept `read` from its end, which for `live` is the way to end.
 
 use std::error::Error;
 use std::fmt::Display;
@@ -8,28 +9,22 @@ use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
 
 use clap::{CommandFactory, Parser};
 use flowtap::capture::file::CaptureFiles;
-use flowtap::capture::live::{LiveCapture, Reading};
+use flowtap::capture::live::{LiveError, interfaces};
 use flowtap::cli::{Cli, Command, Summary};
 use flowtap::config::{ConfigError, LiveConfig, MeterConfig, PrintConfig, ReadConfig};
 use flowtap::export::{self, Exporter, text};
 use flowtap::pipeline::{Destination, ExporterClock, Pipeline};
+use flowtap::sensor::{Sensor, SensorError};
 use flowtap::signal::{INTERRUPTED, StopRequest};
 use flowtap::stats::{DestinationReport, RunReport};
 use flowtap::{collect::Printer, progress::Progress};
-use log::{info, warn};
+use log::warn;
 
 /// Frames between two looks at signals, closed pipes and the progress bar.
 const LOOK_EVERY: u32 = 8192;
-/// How long a quiet interface is waited for at a time.
-const QUIET_WAIT: Duration = Duration::from_millis(100);
-/// Packets may still be on their way through the kernel's ring for this long.
-const IN_FLIGHT: Duration = Duration::from_millis(500);
-/// How often the kernel's drop counts are asked for.
-const DROPS_EVERY: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -37,6 +32,7 @@ fn main() -> ExitCode {
     let outcome = match cli.command {
         Command::Read(args) => check(ReadConfig::check(args)).and_then(|config| read(config, cli.quiet)),
         Command::Live(args) => check(LiveConfig::check(args)).and_then(|config| live(config, cli.quiet)),
+        Command::Interfaces => interfaces(),
         Command::Print(args) => check(PrintConfig::check(args)).and_then(print),
         Command::ListElements { markdown } => list_elements(markdown),
     };
@@ -130,77 +126,24 @@ fn read(config: ReadConfig, quiet: bool) -> Outcome {
 
 fn live(config: LiveConfig, quiet: bool) -> Outcome {
     let stop = StopRequest::on_signals()?;
-    let mut capture = match LiveCapture::open(&config.interface, &config.live) {
-        Ok(capture) => capture,
-        Err(error @ flowtap::capture::live::LiveError::Filter { .. }) => usage_error(&error),
+    let sensor = match Sensor::open(&config.sensor) {
+        Ok(sensor) => sensor,
+        Err(SensorError::Live(error @ LiveError::Filter { .. })) => usage_error(&error),
         Err(error) => return Err(error.into()),
     };
     let mut run = Run::open(&config.meter);
-    let Some(mut pipeline) = run.start(&config.meter)? else {
+    if run.destinations.is_empty() {
         return Ok(run.close(RunReport::default(), &config.meter, quiet));
-    };
-    info!("capturing on {}", config.interface);
-    let mut quiet_link = QuietLink::default();
-    let mut drops_asked = Instant::now();
-    let mut until_look = LOOK_EVERY;
-    let mut gone = None;
-    loop {
-        match capture.next_frame() {
-            Ok(Reading::Frame(frame)) => {
-                pipeline.frame(&frame);
-                until_look -= 1;
-                if until_look > 0 {
-                    continue;
-                }
-            }
-            Ok(Reading::Nothing) => {
-                pipeline.quiet(quiet_link.clock(&pipeline));
-                capture.wait(QUIET_WAIT);
-            }
-            Err(error) => {
-                gone = Some(chain(&error));
-                break;
-            }
-        }
-        until_look = LOOK_EVERY;
-        if stop.is_asked() || run.nobody_listens() {
-            break;
-        }
-        if drops_asked.elapsed() >= DROPS_EVERY {
-            drops_asked = Instant::now();
-            let drops = capture.drops();
-            pipeline.dropped(drops);
-        }
     }
-    let drops = capture.drops();
-    pipeline.dropped(drops);
-    let mut report = pipeline.finish()?;
-    report.capture = Some(drops);
-    report.interrupted = stop.is_asked();
-    report.damaged.extend(gone);
+    let destinations = std::mem::take(&mut run.destinations);
+    let report = sensor.run(config.meter.pipeline, destinations, &stop, &|| run.nobody_listens())?;
+    // A signal is how a sensor ends: no interruption.
     Ok(run.close(report, &config.meter, quiet))
 }
 
-/// The clock of a link on which nothing comes: it goes on by the monotonic time since the last metered packet, less what
-/// packets may still take through the kernel.
-#[derive(Default)]
-struct QuietLink {
-    metered: u64,
-    since: Option<(Instant, flowtap::time::Timestamp)>,
-}
-
-impl QuietLink {
-    fn clock(&mut self, pipeline: &Pipeline) -> Option<flowtap::time::Timestamp> {
-        let metered = pipeline.counts().metered;
-        if metered == 0 {
-            return None;
-        }
-        if metered != self.metered {
-            self.metered = metered;
-            self.since = Some((Instant::now(), pipeline.clock()));
-        }
-        self.since.map(|(since, clock)| clock.plus(since.elapsed().saturating_sub(IN_FLIGHT)))
-    }
+fn interfaces() -> Outcome {
+    let text = interfaces::table(&interfaces::list()?);
+    print_out(&text)
 }
 
 /// The destinations of a run, and what could not be opened.
@@ -310,7 +253,10 @@ fn print(config: PrintConfig) -> Outcome {
 }
 
 fn list_elements(markdown: bool) -> Outcome {
-    let text = export::list_elements(markdown);
+    print_out(&export::list_elements(markdown))
+}
+
+fn print_out(text: &str) -> Outcome {
     match std::io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(ExitCode::SUCCESS),

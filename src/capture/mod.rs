@@ -6,6 +6,7 @@
 pub mod file;
 pub mod filter;
 pub mod live;
+pub mod write;
 
 use serde::Serialize;
 
@@ -62,4 +63,24 @@ pub struct CaptureDrops {
     pub dropped_by_kernel: u64,
     /// Packets that the interface or its driver dropped.
     pub dropped_by_interface: u64,
+}
+
+impl CaptureDrops {
+    /// These counts and others, of another socket.
+    pub fn plus(self, other: CaptureDrops) -> CaptureDrops {
+        CaptureDrops {
+            received: self.received + other.received,
+            dropped_by_kernel: self.dropped_by_kernel + other.dropped_by_kernel,
+            dropped_by_interface: self.dropped_by_interface + other.dropped_by_interface,
+        }
+    }
+
+    /// How far these counts have come since `earlier`.
+    pub fn since(self, earlier: CaptureDrops) -> CaptureDrops {
+        CaptureDrops {
+            received: self.received.saturating_sub(earlier.received),
+            dropped_by_kernel: self.dropped_by_kernel.saturating_sub(earlier.dropped_by_kernel),
+            dropped_by_interface: self.dropped_by_interface.saturating_sub(earlier.dropped_by_interface),
+        }
+    }
 }

@@ -7,21 +7,21 @@
 //!
 //! # Whose clock
 //!
-//! A packet is judged by the clock of the intake that read it: an intake that lags behind the others, because its ring
-//! is fuller, ends no Flow too early and none too late. A sweep must not end a Flow for which a packet still lies in some
-//! ring, so it goes by the least of what the intakes vouch for: a busy one for its clock; one that has read its
-//! ring empty for its clock as well, or for [`IN_FLIGHT`] less than the furthest of the others if that is later, since what it will read
-//! next was captured after it looked. An intake that has said nothing yet holds all sweeps back, one on a dead
-//! interface reads nothing and so is empty. What an intake says travels in the same channel as the packets: what a shard has heard of the
-//! others by then is no later than the moment it was said.
+//! A packet is judged by the clock of the intake that read it: an intake that lags behind the others, because its
+//! ring is fuller, ends no Flow too early and none too late. A sweep must not end a Flow for which a packet still
+//! lies in some ring, so it goes by the least of what the intakes vouch for: a busy one for its clock; one that has
+//! read its ring empty for its clock as well, or for [`IN_FLIGHT`] less than the furthest of the others if that is
+//! later, since what it will read next was captured after it looked. An intake that has said nothing yet holds all
+//! sweeps back, one on a dead interface reads nothing and so is empty. What an intake says travels in the same
+//! channel as the packets: what a shard has heard of the others by then is no later than the moment it was said.
 //!
 //! # When time jumps back
 //!
-//! All intakes live through the same step of the same system clock, but each sees it with its own next packet. The first
-//! to see it opens a new era and ends all Flows, as the only intake does. Each of the others follows as soon as it sees the
-//! step itself or finds its ring empty, whichever is first: it forgets its clock and ends all Flows once more, since those that its
-//! last packets before the step began lie in the future now. So one step is counted once and ends what is open at most
-//! once an intake: more, shorter records around the step, and the same sums.
+//! All intakes live through the same step of the same system clock, but each sees it with its own next packet. The
+//! first to see it opens a new era and ends all Flows, as the only intake does. Each of the others follows as soon as
+//! it sees the step itself or finds its ring empty, whichever is first: it forgets its clock and ends all Flows once
+//! more, since those that its last packets before the step began lie in the future now. So one step is counted once
+//! and ends what is open at most once an intake: more, shorter records around the step, and the same sums.
 //!
 //! # Fragments
 //!
@@ -42,8 +42,8 @@ use crate::flow::{ClockStep, FlowTable, KeyHasher, Observation, ObservationClock
 use crate::stats::{FrameCounts, RecordCounts, RunReport};
 use crate::time::Timestamp;
 
-/// A frame captured longer ago than this, by an interface whose ring was then read empty, has been read: the kernel holds back
-/// an unfilled block for half of it.
+/// A frame captured longer ago than this, by an interface whose ring was then read empty, has been read: the kernel
+/// holds back an unfilled block for half of it.
 const IN_FLIGHT: Duration = Duration::from_millis(200);
 
 /// What a capture thread hands its frames to.
@@ -123,10 +123,8 @@ impl Spread {
         destinations: Vec<Destination>,
     ) -> Result<(Spread, Vec<SpreadIntake>), PipelineError> {
         let layout = Layout::Shards(options.layout.tables());
-        let share = TableOptions {
-            max_flows: options.table.max_flows.div_ceil(layout.tables()),
-            ..options.table
-        };
+        let share =
+            TableOptions { max_flows: options.table.max_flows.div_ceil(layout.tables()), ..options.table };
         let meters = (0..layout.tables())
             .map(|_| Ok(Meter { table: FlowTable::new(&share)?, counts: RecordCounts::default() }))
             .collect::<Result<Vec<_>, PipelineError>>()?;
@@ -374,7 +372,11 @@ mod tests {
         assert_eq!(says(&mut heard, 1, 0, true, false), at(4_800), "it never had a packet");
         assert_eq!(says(&mut heard, 0, 9_000, false, false), at(4_800), "it vouched for no more than it saw");
         assert_eq!(says(&mut heard, 1, 0, true, false), at(8_800));
-        assert_eq!(says(&mut heard, 1, 8_850, false, false), at(8_850), "what it then reads is not overtaken");
+        assert_eq!(
+            says(&mut heard, 1, 8_850, false, false),
+            at(8_850),
+            "what it then reads is not overtaken"
+        );
     }
 
     #[test]
@@ -382,8 +384,16 @@ mod tests {
         let mut heard = Heard::new(2);
         says(&mut heard, 0, 100_000, false, false);
         assert_eq!(says(&mut heard, 1, 100_000, false, false), at(100_000));
-        assert_eq!(says(&mut heard, 0, 100_000, false, true), at(100_000), "all Flows end by the clock before");
-        assert_eq!(says(&mut heard, 0, 1_000, false, false), at(1_000), "the other's clock lies in the future");
+        assert_eq!(
+            says(&mut heard, 0, 100_000, false, true),
+            at(100_000),
+            "all Flows end by the clock before"
+        );
+        assert_eq!(
+            says(&mut heard, 0, 1_000, false, false),
+            at(1_000),
+            "the other's clock lies in the future"
+        );
         assert_eq!(says(&mut heard, 1, 100_100, false, true), at(100_100), "it has seen the step as well");
         assert_eq!(says(&mut heard, 0, 2_000, false, false), at(0), "and has not spoken since");
         assert_eq!(says(&mut heard, 1, 1_900, false, false), at(1_900));

@@ -1,0 +1,451 @@
+//! The live sensor: interfaces in, a [`RunReport`] out when it is told to end.
+//!
+//! ```text
+//! supervisor (the calling thread): signals, dead threads, the log of what was dropped
+//! capture thread ─► intake ─┐      one an interface, or as many as an interface is spread over; each reads, decodes
+//! capture thread ─► intake ─┴─► shards ─► exporters
+//! ```
+//!
+//! [`Sensor::open`] does all that needs privileges, [`Sensor::run`] starts the threads: what a process gives up goes
+//! in between. At the end the doors are shut, the rings read to their end, so that each packet let in is in a count.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread::{self, ScopedJoinHandle};
+use std::time::{Duration, Instant};
+
+use log::{info, warn};
+use thiserror::Error;
+
+use crate::capture::live::fanout::FanoutGroup;
+use crate::capture::live::{LiveCapture, LiveError, LiveOptions};
+use crate::capture::write::{FrameFile, FrameLog};
+use crate::capture::{CaptureDrops, LinkType};
+use crate::export::{self, Endpoint};
+use crate::pipeline::spread::{Intake, Spread, SpreadIntake};
+use crate::pipeline::{Destination, Pipeline, PipelineError, PipelineOptions};
+use crate::signal::StopRequest;
+use crate::stats::{FrameCounts, RunReport, grouped};
+use crate::time::Timestamp;
+
+/// Frames between two looks at signals and clocks.
+const LOOK_EVERY: usize = 8192;
+/// How long a quiet interface is waited for at a time.
+const QUIET_WAIT: Duration = Duration::from_millis(100);
+/// Packets may still be on their way through the kernel's ring for this long.
+const IN_FLIGHT: Duration = Duration::from_millis(500);
+/// How often the kernel's counts are asked for.
+const COUNT_EVERY: Duration = Duration::from_secs(1);
+/// How often the supervisor looks round.
+const SUPERVISE_EVERY: Duration = Duration::from_millis(100);
+
+/// The settings of a sensor.
+#[derive(Clone, Debug)]
+pub struct SensorOptions {
+    /// The interfaces, each named once.
+    pub interfaces: Vec<String>,
+    /// How each is captured.
+    pub live: LiveOptions,
+    /// Threads that each interface is spread over, at least 1.
+    pub capture_threads: usize,
+    /// Where the frames are written as they are metered.
+    pub write: Option<PathBuf>,
+    /// How often the log says what was dropped.
+    pub statistics_interval: Duration,
+    /// Collectors on a network: what this host exports to them is not metered.
+    pub collectors: Vec<export::Destination>,
+}
+
+/// Why a sensor could not start or go on.
+#[derive(Debug, Error)]
+pub enum SensorError {
+    /// An interface.
+    #[error(transparent)]
+    Live(#[from] LiveError),
+    /// The file for the frames.
+    #[error("--write: opening {path:?} for writing")]
+    Write {
+        /// Its path.
+        path: PathBuf,
+        /// The system's word.
+        source: std::io::Error,
+    },
+    /// Interfaces of several link types, which no pcap file can hold.
+    #[error(
+        "--write: {first} has link type {} and {second} has {}, a pcap file has one: name interfaces of one link \
+         type, or write each with a flowtap of its own", .first_type.0, .second_type.0
+    )]
+    LinkTypes {
+        /// An interface.
+        first: String,
+        /// Its link type.
+        first_type: LinkType,
+        /// Another interface.
+        second: String,
+        /// Its link type.
+        second_type: LinkType,
+    },
+    /// The pipeline.
+    #[error(transparent)]
+    Pipeline(#[from] PipelineError),
+}
+
+/// The open interfaces of a sensor.
+pub struct Sensor {
+    captures: Vec<LiveCapture>,
+    write: Option<FrameFile>,
+    statistics_interval: Duration,
+}
+
+/// What a capture thread did so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct IntakeStatus {
+    /// What became of the frames.
+    pub counts: FrameCounts,
+    /// What never got here.
+    pub drops: CaptureDrops,
+}
+
+impl Sensor {
+    /// Opens the interfaces and the file.
+    ///
+    /// # Errors
+    /// The first of them that cannot be had.
+    pub fn open(options: &SensorOptions) -> Result<Sensor, SensorError> {
+        let live = LiveOptions { leave_out: own_export(&options.collectors), ..options.live.clone() };
+        let mut captures = Vec::new();
+        for interface in &options.interfaces {
+            let group = (options.capture_threads > 1).then(FanoutGroup::default);
+            for thread in 0..options.capture_threads.max(1) {
+                captures.push(LiveCapture::open(interface, &live, thread, group.clone())?);
+            }
+        }
+        let write = match (&options.write, captures.first()) {
+            (Some(path), Some(first)) => {
+                if let Some(other) = captures.iter().find(|one| one.link_type() != first.link_type()) {
+                    return Err(SensorError::LinkTypes {
+                        first: first.interface().to_string(),
+                        first_type: first.link_type(),
+                        second: other.interface().to_string(),
+                        second_type: other.link_type(),
+                    });
+                }
+                let file = FrameFile::create(path, first.link_type(), options.live.snaplen)
+                    .map_err(|source| SensorError::Write { path: path.clone(), source })?;
+                Some(file)
+            }
+            _ => None,
+        };
+        Ok(Sensor { captures, write, statistics_interval: options.statistics_interval })
+    }
+
+    /// Captures until `stop` is asked for or `unheard` says that nobody is left to hear of it.
+    ///
+    /// # Errors
+    /// When the memory or the threads cannot be had, or a thread died.
+    pub fn run(
+        self,
+        options: PipelineOptions,
+        destinations: Vec<Destination>,
+        stop: &StopRequest,
+        unheard: &dyn Fn() -> bool,
+    ) -> Result<RunReport, SensorError> {
+        let Sensor { mut captures, write, statistics_interval } = self;
+        let names: Vec<String> = captures.iter().map(|capture| capture.interface().to_string()).collect();
+        let board = Board::new(names, stop.clone());
+        let log = |_| write.as_ref().map(FrameFile::log);
+        let (mut report, drops) = if captures.len() == 1 {
+            let pipeline = Pipeline::start(options, destinations)?;
+            let logs = vec![log(0)];
+            let (mut ended, drops) =
+                supervise(&board, &mut captures, vec![pipeline], logs, statistics_interval, &|| unheard())?;
+            (ended.pop().expect("as many as began, one").finish()?, drops)
+        } else {
+            let (spread, intakes) = Spread::start(options, captures.len(), destinations)?;
+            let logs = (0..captures.len()).map(log).collect();
+            let (ended, drops) =
+                supervise(&board, &mut captures, intakes, logs, statistics_interval, &|| {
+                    unheard() || spread.is_broken()
+                })?;
+            let counts: Vec<FrameCounts> = ended.into_iter().map(SpreadIntake::end).collect();
+            (spread.finish(&counts)?, drops)
+        };
+        report.capture = Some(drops);
+        report.damaged.extend(write.and_then(|file| file.failure()));
+        Ok(report)
+    }
+}
+
+/// What the capture threads and their supervisor tell each other.
+struct Board {
+    names: Vec<String>,
+    status: Vec<Mutex<IntakeStatus>>,
+    stop: StopRequest,
+    /// Raised to end capture for another reason than a signal.
+    end: AtomicBool,
+}
+
+impl Board {
+    fn new(names: Vec<String>, stop: StopRequest) -> Board {
+        let status = names.iter().map(|_| Mutex::default()).collect();
+        Board { names, status, stop, end: AtomicBool::new(false) }
+    }
+
+    #[inline]
+    fn is_ending(&self) -> bool {
+        self.stop.is_asked() || self.end.load(Ordering::Relaxed)
+    }
+
+    fn post(&self, intake: usize, status: IntakeStatus) {
+        *self.status[intake].lock().unwrap_or_else(PoisonError::into_inner) = status;
+    }
+
+    fn status(&self, intake: usize) -> IntakeStatus {
+        *self.status[intake].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The counts of each interface, its threads together.
+    fn by_interface(&self) -> Vec<(&str, CaptureDrops)> {
+        let mut sums: Vec<(&str, CaptureDrops)> = Vec::new();
+        for (intake, name) in self.names.iter().enumerate() {
+            let drops = self.status(intake).drops;
+            match sums.last_mut() {
+                Some((last, sum)) if last == name => *sum = sum.plus(drops),
+                _ => sums.push((name, drops)),
+            }
+        }
+        sums
+    }
+}
+
+/// Runs a capture thread for each intake and looks after them; gives the intakes back, and what never got to them.
+fn supervise<I: Intake>(
+    board: &Board,
+    captures: &mut [LiveCapture],
+    intakes: Vec<I>,
+    logs: Vec<Option<FrameLog>>,
+    statistics_interval: Duration,
+    has_to_end: &dyn Fn() -> bool,
+) -> Result<(Vec<I>, CaptureDrops), PipelineError> {
+    thread::scope(|scope| {
+        let mut threads: Vec<ScopedJoinHandle<'_, I>> = Vec::new();
+        let mut failed = None;
+        for (number, ((capture, intake), log)) in captures.iter_mut().zip(intakes).zip(logs).enumerate() {
+            let name = format!("capture {}", capture.interface());
+            let work = move || run_intake(board, number, capture, intake, log);
+            match thread::Builder::new().name(name.clone()).spawn_scoped(scope, work) {
+                Ok(thread) => threads.push(thread),
+                Err(source) => {
+                    failed = Some(PipelineError::Spawn { thread: name, source });
+                    board.end.store(true, Ordering::Relaxed);
+                    break;
+                }
+            }
+        }
+        info!("capturing on {}", board.by_interface().iter().map(|one| one.0).collect::<Vec<_>>().join(", "));
+        let mut drop_log = DropLog::default();
+        let mut logged = Instant::now();
+        while !board.is_ending() {
+            thread::park_timeout(SUPERVISE_EVERY);
+            if has_to_end() || threads.iter().any(ScopedJoinHandle::is_finished) {
+                board.end.store(true, Ordering::Relaxed);
+            }
+            if logged.elapsed() >= statistics_interval {
+                drop_log.tell(board, logged.elapsed());
+                logged = Instant::now();
+            }
+        }
+        let mut ended = Vec::new();
+        for (thread, name) in threads.into_iter().zip(&board.names) {
+            match thread.join() {
+                Ok(intake) => ended.push(intake),
+                Err(_) => failed = Some(PipelineError::Died(format!("capture {name}"))),
+            }
+        }
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        drop_log.tell(board, logged.elapsed());
+        let drops =
+            board.by_interface().iter().fold(CaptureDrops::default(), |sum, (_, drops)| sum.plus(*drops));
+        Ok((ended, drops))
+    })
+}
+
+/// Tells what was dropped: one line an interval, and none where nothing was.
+#[derive(Default)]
+struct DropLog {
+    told: Vec<CaptureDrops>,
+}
+
+impl DropLog {
+    fn tell(&mut self, board: &Board, interval: Duration) {
+        let now = board.by_interface();
+        self.told.resize(now.len(), CaptureDrops::default());
+        let mut words = Vec::new();
+        for ((name, drops), told) in now.iter().zip(&mut self.told) {
+            let new = drops.since(*told);
+            *told = *drops;
+            if new.dropped_by_kernel + new.dropped_by_interface > 0 {
+                words.push(format!(
+                    "{name} {} by the kernel's ring and {} by the interface, of {} received",
+                    grouped(new.dropped_by_kernel),
+                    grouped(new.dropped_by_interface),
+                    grouped(new.received)
+                ));
+            }
+        }
+        if !words.is_empty() {
+            warn!(
+                "packets dropped in {:.0} s: {}; a larger ring (--buffer) holds more",
+                interval.as_secs_f64(),
+                words.join("; ")
+            );
+        }
+    }
+}
+
+/// A capture thread: from one interface to one intake, until the end.
+fn run_intake<I: Intake>(
+    board: &Board,
+    number: usize,
+    capture: &mut LiveCapture,
+    mut intake: I,
+    mut log: Option<FrameLog>,
+) -> I {
+    let mut quiet_link = QuietLink::default();
+    let mut counted = Instant::now();
+    while !board.is_ending() {
+        let read = read(capture, &mut intake, &mut log);
+        if counted.elapsed() >= COUNT_EVERY {
+            counted = Instant::now();
+            count(board, number, capture, &mut intake);
+            if intake.is_broken() {
+                board.end.store(true, Ordering::Relaxed);
+            }
+        }
+        capture.look_after();
+        if read < LOOK_EVERY {
+            // The ring is empty.
+            intake.quiet(quiet_link.clock(&intake));
+            capture.wait(QUIET_WAIT);
+        }
+    }
+    capture.end();
+    while read(capture, &mut intake, &mut log) > 0 || !capture.is_over() {
+        capture.wait(Duration::from_millis(10));
+    }
+    count(board, number, capture, &mut intake);
+    intake
+}
+
+fn read<I: Intake>(capture: &mut LiveCapture, intake: &mut I, log: &mut Option<FrameLog>) -> usize {
+    let Some(log) = log else {
+        return capture.read(LOOK_EVERY, |frame| intake.frame(frame));
+    };
+    let count = capture.read(LOOK_EVERY, |frame| {
+        log.push(frame);
+        intake.frame(frame);
+    });
+    log.flush();
+    count
+}
+
+fn count<I: Intake>(board: &Board, number: usize, capture: &mut LiveCapture, intake: &mut I) {
+    let drops = capture.drops();
+    intake.dropped(drops);
+    board.post(number, IntakeStatus { counts: *intake.counts(), drops });
+}
+
+/// The clock of a link on which nothing comes: it goes on by the monotonic time since the last metered packet, less
+/// what packets may still take through the kernel.
+#[derive(Default)]
+struct QuietLink {
+    metered: u64,
+    since: Option<(Instant, Timestamp)>,
+}
+
+impl QuietLink {
+    fn clock(&mut self, intake: &impl Intake) -> Option<Timestamp> {
+        let metered = intake.counts().metered;
+        if metered == 0 {
+            return None;
+        }
+        if metered != self.metered {
+            self.metered = metered;
+            self.since = Some((Instant::now(), intake.clock()));
+        }
+        self.since.map(|(since, clock)| clock.plus(since.elapsed().saturating_sub(IN_FLIGHT)))
+    }
+}
+
+/// A filter expression for what this host exports to `collectors`, and for what they answer.
+///
+/// It goes by the host's address and the collector's port, not by the local port: that is not known before the first
+/// message, changes with every TCP session, and changing a filter on a busy interface loses packets uncounted. And
+/// two flowtaps on one host would else meter each other's export of each other's export.
+fn own_export(collectors: &[export::Destination]) -> String {
+    let mut sides = Vec::new();
+    for collector in collectors {
+        let (protocol, Endpoint { host, port }) = match collector {
+            export::Destination::IpfixUdp(endpoint)
+            | export::Destination::NetFlow9Udp(endpoint)
+            | export::Destination::NetFlow5Udp(endpoint) => ("udp", endpoint),
+            export::Destination::IpfixTcp(endpoint) => ("tcp", endpoint),
+            _ => continue,
+        };
+        let addresses = match (host.as_str(), *port).to_socket_addrs() {
+            Ok(addresses) => addresses,
+            Err(error) => {
+                warn!(
+                    "what is exported to {collector} will be metered if it passes here: resolving {host}: {error}"
+                );
+                continue;
+            }
+        };
+        for address in addresses {
+            let (there, back) = match local_address(address) {
+                Some(local) => (format!("src host {local} and "), format!("dst host {local} and ")),
+                None => Default::default(),
+            };
+            let ip = address.ip();
+            sides.push(format!("({protocol} and {there}dst host {ip} and dst port {port})"));
+            sides.push(format!("({protocol} and {back}src host {ip} and src port {port})"));
+        }
+    }
+    sides.join(" or ")
+}
+
+/// The address that this host sends from to `to`.
+fn local_address(to: SocketAddr) -> Option<IpAddr> {
+    let any: SocketAddr = match to {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    };
+    let socket = UdpSocket::bind(any).ok()?;
+    socket.connect(to).ok()?; // asks the routing table; nothing is sent
+    Some(socket.local_addr().ok()?.ip())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_export_is_told_by_both_ends_and_the_collectors_port() {
+        let collectors: Vec<export::Destination> =
+            ["ipfix+udp://127.0.0.1:4739", "ipfix+tcp://[::1]:4740", "csv:-"]
+                .map(|to| to.parse().unwrap())
+                .into();
+        let filter = own_export(&collectors[..1]);
+        assert_eq!(
+            filter,
+            "(udp and src host 127.0.0.1 and dst host 127.0.0.1 and dst port 4739) or \
+             (udp and dst host 127.0.0.1 and src host 127.0.0.1 and src port 4739)"
+        );
+        assert!(own_export(&collectors[1..2]).starts_with("(tcp and "));
+        assert_eq!(own_export(&collectors[2..]), "");
+    }
+}
