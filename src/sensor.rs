@@ -16,7 +16,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
-use log::{info, warn};
+use log::{debug, info, warn};
 use thiserror::Error;
 
 use crate::capture::live::fanout::FanoutGroup;
@@ -338,6 +338,7 @@ fn run_intake<I: Intake>(
         capture.wait(Duration::from_millis(10));
     }
     count(board, number, capture, &mut intake);
+    debug!("capture thread {number} on {}: {} frames", capture.interface(), intake.counts().frames);
     intake
 }
 

@@ -1,0 +1,606 @@
+//! The live sensor in network namespaces of its own: what it captures is what was sent, to the packet.
+//!
+//! `FLOWTAP_CYCLES` sets how often the link goes and comes (5 unless told otherwise).
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::net::UdpSocket;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use common::namespace::{Network, PEER, TAP};
+use common::{flowtap, installed, rows, shared, skip};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// A sensor that runs in a namespace.
+struct Sensor {
+    child: Child,
+    stderr: Arc<Mutex<String>>,
+    readers: (Option<JoinHandle<String>>, Option<JoinHandle<()>>),
+}
+
+/// What a sensor left behind.
+struct Ended {
+    stdout: String,
+    stderr: String,
+    counts: serde_json::Value,
+    code: Option<i32>,
+    took: Duration,
+}
+
+impl Sensor {
+    /// Starts `flowtap live` on `interfaces` and waits until it captures.
+    fn start(network: &Network, interfaces: &str, flags: &[&str]) -> Sensor {
+        let mut child = network
+            .command(&network.near, env!("CARGO_BIN_EXE_flowtap"))
+            .args(["live", "-i", interfaces, "-vv", "--summary", "json"])
+            .args(flags)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("ip runs");
+        let mut out = child.stdout.take().expect("a pipe");
+        let out = thread::spawn(move || {
+            let mut text = String::new();
+            out.read_to_string(&mut text).expect("text");
+            text
+        });
+        let stderr = Arc::new(Mutex::new(String::new()));
+        let error = BufReader::new(child.stderr.take().expect("a pipe"));
+        let to = Arc::clone(&stderr);
+        let error = thread::spawn(move || {
+            for line in error.lines() {
+                *to.lock().unwrap() += &(line.expect("text") + "\n");
+            }
+        });
+        let sensor = Sensor { child, stderr, readers: (Some(out), Some(error)) };
+        sensor.wait_for("capturing on", 1);
+        sensor
+    }
+
+    fn log(&self) -> String {
+        self.stderr.lock().unwrap().clone()
+    }
+
+    /// Waits until `words` have been logged so many times.
+    fn wait_for(&self, words: &str, times: usize) {
+        let what = format!("{words:?} {times} times in the log");
+        until(&what, Duration::from_secs(10), || {
+            let log = self.log();
+            (log.matches(words).count() >= times).then_some(()).ok_or(log)
+        });
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("it runs");
+    }
+
+    /// Ends it by a signal.
+    fn end(mut self, signal: Signal) -> Ended {
+        let began = Instant::now();
+        self.signal(signal);
+        let code = self.child.wait().expect("a child").code();
+        let took = began.elapsed();
+        let stdout = self.readers.0.take().expect("until now").join().expect("no panic");
+        self.readers.1.take().expect("until now").join().expect("no panic");
+        let stderr = self.log();
+        let last = stderr.lines().last().unwrap_or_default();
+        let counts = serde_json::from_str(last).unwrap_or_else(|error| panic!("{error} in {stderr}"));
+        Ended { stdout, stderr, counts, code, took }
+    }
+}
+
+impl Drop for Sensor {
+    fn drop(&mut self) {
+        // Already gone, but for a test that failed.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Ended {
+    fn number(&self, pointer: &str) -> u64 {
+        self.counts.pointer(pointer).and_then(serde_json::Value::as_u64).unwrap_or_else(|| {
+            panic!("no number {pointer} in {}", self.counts);
+        })
+    }
+
+    /// Sent = metered + ignored + dropped, and what was received is what was read or dropped.
+    fn accounts_for(&self, sent: u64) {
+        let ignored: u64 = ["link_type", "non_ip", "truncated", "malformed"]
+            .iter()
+            .map(|reason| self.number(&format!("/ignored/{reason}")))
+            .sum();
+        let dropped = self.number("/capture/dropped_by_kernel");
+        let words = format!("{}", self.counts);
+        assert_eq!(self.number("/frames"), self.number("/metered") + ignored, "{words}");
+        assert_eq!(self.number("/capture/received"), self.number("/frames") + dropped, "{words}");
+        assert_eq!(self.number("/metered") + ignored + dropped, sent, "{words}");
+    }
+}
+
+/// Polls until `done` is, at most `longest`.
+fn until(what: &str, longest: Duration, mut done: impl FnMut() -> Result<(), String>) {
+    let began = Instant::now();
+    loop {
+        match done() {
+            Ok(()) => return,
+            Err(found) => assert!(began.elapsed() < longest, "no {what} within {longest:?}: {found}"),
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A capture file of UDP packets over IPv4: `conversations` times `packets`, taking turns, and one frame in `arp_every` that is no IP.
+fn traffic(path: &Path, conversations: u32, packets: u32, arp_every: u32) -> u32 {
+    let mut file = Vec::new();
+    for word in [0xa1b2_c3d4_u32, 0x0004_0002, 0, 0, 65_535, 1] {
+        file.extend(word.to_le_bytes());
+    }
+    let mut count = 0_u32;
+    let mut push = |frame: &[u8]| {
+        for word in [1_700_000_000 + count / 1_000_000, count % 1_000_000] {
+            file.extend(word.to_le_bytes());
+        }
+        for _ in 0..2 {
+            file.extend((frame.len() as u32).to_le_bytes());
+        }
+        file.extend(frame);
+        count += 1;
+    };
+    for round in 0..packets {
+        for conversation in 0..conversations {
+            let payload = 18 + (conversation % 5 * 60) as usize;
+            let mut frame = vec![0_u8; 14 + 28 + payload];
+            frame[..14].copy_from_slice(&[2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0]);
+            frame[14..24].copy_from_slice(&[0x45, 0, 0, 0, 0, 0, 0, 0, 64, 17]);
+            frame[16..18].copy_from_slice(&((28 + payload) as u16).to_be_bytes());
+            frame[26..30].copy_from_slice(&(0x0a10_0000 + conversation / 50_000).to_be_bytes());
+            frame[30..34].copy_from_slice(&[10, 9, 0, 77]);
+            frame[34..36].copy_from_slice(&((1_024 + conversation % 50_000) as u16).to_be_bytes());
+            frame[36..38].copy_from_slice(&53_u16.to_be_bytes());
+            frame[38..40].copy_from_slice(&((8 + payload) as u16).to_be_bytes());
+            if round % 2 == 1 {
+                // The other direction.
+                let (source, destination) = (frame[26..30].to_vec(), frame[30..34].to_vec());
+                frame[26..30].copy_from_slice(&destination);
+                frame[30..34].copy_from_slice(&source);
+                let (source, destination) = (frame[34..36].to_vec(), frame[36..38].to_vec());
+                frame[34..36].copy_from_slice(&destination);
+                frame[36..38].copy_from_slice(&source);
+            }
+            push(&frame);
+            if arp_every > 0 && (round * conversations + conversation) % arp_every == 0 {
+                let mut arp = [0_u8; 60];
+                arp[..14].copy_from_slice(&[255, 255, 255, 255, 255, 255, 2, 0, 0, 0, 0, 2, 8, 6]);
+                push(&arp);
+            }
+        }
+    }
+    fs::write(path, file).expect("room on the disk");
+    count
+}
+
+/// What must be the same however the work was spread: per key packets and octets.
+fn sums(csv: &str) -> BTreeMap<String, (u64, u64)> {
+    let mut sums = BTreeMap::new();
+    for row in csv.lines().skip(1) {
+        let fields: Vec<&str> = row.split(',').collect();
+        let sum: &mut (u64, u64) = sums.entry(fields[..5].join(",")).or_default();
+        sum.0 += fields[5].parse::<u64>().expect("packets");
+        sum.1 += fields[6].parse::<u64>().expect("octets");
+    }
+    sums
+}
+
+/// The records that the reference program finds in a file, or flowtap itself where there is none.
+fn expected_rows(file: &Path, timeouts: &[(&str, &str)]) -> Vec<String> {
+    let output = match shared() {
+        Some(shared) => {
+            let mut command = Command::new("python3");
+            command.arg(shared.join("oracle/flows.py"));
+            for (name, seconds) in timeouts {
+                command.args([
+                    format!("--{}", name.split('-').next_back().unwrap_or(name)),
+                    (*seconds).to_string(),
+                ]);
+            }
+            command.arg(file).output().expect("python3 runs")
+        }
+        None => flowtap().args(["read", "--to", "csv:-"]).arg(file).output().expect("flowtap runs"),
+    };
+    rows(&String::from_utf8_lossy(&output.stdout))
+}
+
+/// Real programs talk across the cable: both IP versions, TCP, fragments, and things that are no IP.
+fn chatter(network: &Network) {
+    let server = network
+        .command(&network.near, "python3")
+        .args(["-u", "-m", "http.server", "--bind", "::", "8080"])
+        .current_dir(common::root().join("pcaps"))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    let mut server = Killed(server.expect("python3 runs"));
+    if installed("curl") {
+        until("answer of the server", Duration::from_secs(10), || {
+            assert!(server.0.try_wait().expect("a child").is_none(), "the server ended");
+            let mut curl = network.command(&network.far, "curl");
+            curl.args(["-sS", "-o", "/dev/null", "http://10.9.0.1:8080/", "http://[fd09::1]:8080/"]);
+            let output = curl.output().expect("curl runs");
+            output
+                .status
+                .success()
+                .then_some(())
+                .ok_or_else(|| String::from_utf8_lossy(&output.stderr).into_owned())
+        });
+        for _ in 0..5 {
+            network
+                .far("curl -sS -o /dev/null http://10.9.0.1:8080/README.md http://[fd09::1]:8080/README.md");
+        }
+    }
+    network.far("ping -q -c 4 -i 0.05 -s 4000 10.9.0.1");
+    network.far("ping -q -c 4 -i 0.05 -s 4000 fd09::1");
+    // Longer than the linger, so that by its last packet every closed connection has ended.
+    network.far("ping -q -c 8 -i 0.2 10.9.0.1");
+}
+
+/// A program that ends with the test.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn folder() -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("frames.pcap");
+    (folder, path)
+}
+
+#[test]
+fn records_are_those_of_the_frames_written_at_the_same_time() {
+    for threads in ["1", "2"] {
+        for interfaces in [TAP, "tap0,lo"] {
+            let Some(network) = Network::new() else { return };
+            let (_folder, path) = folder();
+            let write = path.to_string_lossy();
+            let sensor = Sensor::start(
+                &network,
+                interfaces,
+                &["--to", "csv:-", "--write", &write, "--capture-threads", threads, "--tcp-linger", "1s"],
+            );
+            chatter(&network);
+            let ended = sensor.end(Signal::TERM);
+            let what = format!("{threads} threads on {interfaces}: {}", ended.stderr);
+            assert_eq!(ended.code, Some(0), "{what}");
+            assert!(ended.number("/metered") > 50, "{what}");
+            ended.accounts_for(ended.number("/frames"));
+            let expected = expected_rows(&path, &[("active", "60"), ("idle", "15"), ("linger", "1")]);
+            assert!(expected.len() > 20, "{what}");
+            assert_eq!(rows(&ended.stdout), expected, "{what}");
+            eprintln!(
+                "{threads} capture threads on {interfaces}: {} frames, {} records, all as the reference has them",
+                ended.number("/frames"),
+                expected.len()
+            );
+        }
+    }
+}
+
+#[test]
+fn a_burst_is_metered_to_the_packet_and_two_threads_give_the_records_of_one() {
+    let Some(network) = Network::new() else { return };
+    network.silence();
+    let (_folder, path) = folder();
+    let once = traffic(&path, 1_000, 100, 1_000);
+    let times = 10;
+    let mut found = Vec::new();
+    for threads in ["1", "2"] {
+        let flags = [
+            "--to",
+            "csv:-",
+            "--capture-threads",
+            threads,
+            "--idle-timeout",
+            "5min",
+            "--active-timeout",
+            "1h",
+        ];
+        let sensor = Sensor::start(&network, TAP, &flags);
+        let began = Instant::now();
+        let sent = network.replay(&path, times);
+        let rate = sent as f64 / began.elapsed().as_secs_f64();
+        let ended = sensor.end(Signal::INT);
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        assert_eq!(sent, u64::from(once * times), "the cable itself dropped some");
+        ended.accounts_for(sent);
+        assert_eq!(ended.number("/capture/dropped_by_kernel"), 0, "{}", ended.stderr);
+        assert_eq!(ended.number("/ignored/non_ip"), sent / 1_001, "{}", ended.stderr);
+        let shares: Vec<u64> = ended
+            .stderr
+            .lines()
+            .filter_map(|line| line.strip_suffix(" frames")?.split(": ").last()?.parse().ok())
+            .collect();
+        assert_eq!(shares.len().to_string(), threads, "{}", ended.stderr);
+        assert!(shares.iter().all(|share| *share > sent / 10), "a thread stood idle: {shares:?}");
+        eprintln!(
+            "{threads} capture threads: {sent} frames at {rate:.0} a second, none lost; shares {shares:?}"
+        );
+        found.push((ended.number("/records"), sums(&ended.stdout)));
+    }
+    assert_eq!(found[0].0, 2_000, "two directions each");
+    assert!(found[0] == found[1], "one thread and two differ");
+}
+
+#[test]
+fn what_a_full_ring_drops_is_in_the_sums_the_log_and_the_collectors_record() {
+    let Some(network) = Network::new() else { return };
+    network.silence();
+    let (folder, path) = folder();
+    let once = traffic(&path, 100, 500, 0);
+    for threads in ["1", "2"] {
+        let messages = folder.path().join("records.ipfix");
+        let to = format!("ipfix+file:{}", messages.display());
+        let sensor = Sensor::start(
+            &network,
+            TAP,
+            &["--to", &to, "--buffer", "1M", "--statistics-interval", "1s", "--capture-threads", threads],
+        );
+        // A reader that does not come to read: deterministic, whatever the sender's speed.
+        sensor.signal(Signal::STOP);
+        let mut sent = network.replay(&path, 2);
+        sensor.signal(Signal::CONT);
+        sensor.wait_for("packets dropped in", 1);
+        // And goes on afterwards.
+        sent += network.replay(&path, 1);
+        let ended = sensor.end(Signal::TERM);
+        assert_eq!(sent, u64::from(3 * once));
+        ended.accounts_for(sent);
+        let dropped = ended.number("/capture/dropped_by_kernel");
+        assert!(dropped > sent / 10, "{}", ended.stderr);
+        let lines: Vec<&str> =
+            ended.stderr.lines().filter(|line| line.contains("packets dropped in")).collect();
+        let logged: u64 = lines
+            .iter()
+            .map(|line| {
+                let words: Vec<&str> = line.split(' ').collect();
+                let at = words.iter().position(|word| *word == "by").expect("by the kernel's ring");
+                words[at - 1].replace(',', "").parse::<u64>().expect("a number")
+            })
+            .sum();
+        assert_eq!(logged, dropped, "{lines:?}");
+        assert!(lines.len() <= 3, "{lines:?}");
+        let told = ignored_packets(&fs::read(&messages).expect("the file"));
+        assert_eq!(told.last(), Some(&dropped), "the last of {told:?}");
+        eprintln!(
+            "{threads} capture threads: {sent} sent = {} metered + {dropped} dropped",
+            ended.number("/metered")
+        );
+    }
+}
+
+/// The values of ignoredPacketTotalCount (164) in the data records of IPFIX messages (RFC 7011 §3).
+fn ignored_packets(mut messages: &[u8]) -> Vec<u64> {
+    let word = |octets: &[u8], at: usize| u16::from_be_bytes([octets[at], octets[at + 1]]);
+    let mut found = Vec::new();
+    // Of a template: where the element lies in a record.
+    let mut places: BTreeMap<u16, (usize, usize)> = BTreeMap::new();
+    while messages.len() >= 16 {
+        let (message, rest) = messages.split_at(usize::from(word(messages, 2)));
+        messages = rest;
+        let mut sets = &message[16..];
+        while sets.len() >= 4 {
+            let id = word(sets, 0);
+            let (set, others) = sets.split_at(usize::from(word(sets, 2)));
+            sets = others;
+            let mut records = &set[4..];
+            if id == 3 {
+                while records.len() > 6 {
+                    let (template, fields) = (word(records, 0), usize::from(word(records, 2)));
+                    let mut offset = 0;
+                    records = &records[6..];
+                    for _ in 0..fields {
+                        let (element, length) = (word(records, 0), usize::from(word(records, 2)));
+                        if element == 164 {
+                            places.insert(template, (offset, length));
+                        }
+                        offset += length;
+                        records = &records[4..];
+                    }
+                }
+            } else if let Some(&(offset, length)) = places.get(&id) {
+                found.push(
+                    records[offset..offset + length].iter().fold(0, |sum, one| sum << 8 | u64::from(*one)),
+                );
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn a_link_that_goes_and_comes_is_told_once_each_and_its_flows_go_on() {
+    let Some(network) = Network::new() else { return };
+    let cycles: usize = std::env::var("FLOWTAP_CYCLES").ok().and_then(|n| n.parse().ok()).unwrap_or(5);
+    for threads in ["1", "2"] {
+        let flags = ["--to", "csv:-", "--idle-timeout", "5min", "--capture-threads", threads];
+        let sensor = Sensor::start(&network, TAP, &flags);
+        let ping = || network.far("ping -q -c 1 -W 2 10.9.0.1");
+        ping();
+        let mut slowest = Duration::ZERO;
+        for cycle in 1..=cycles {
+            network.near(&format!("ip link set {TAP} down"));
+            sensor.wait_for("the link is down", cycle);
+            network.near(&format!("ip link set {TAP} up"));
+            sensor.wait_for("the link is up", cycle);
+            ping();
+            network.unplug();
+            sensor.wait_for("is gone", cycle);
+            network.plug();
+            let began = Instant::now();
+            sensor.wait_for("is back", cycle);
+            slowest = slowest.max(began.elapsed());
+            // The other threads of a group may be a moment behind the first, which tells.
+            if threads == "2" {
+                thread::sleep(Duration::from_millis(1_200));
+            }
+            ping();
+        }
+        let ended = sensor.end(Signal::TERM);
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        ended.accounts_for(ended.number("/frames"));
+        assert!(slowest < Duration::from_secs(5), "back after {slowest:?}");
+        for words in ["the link is down", "the link is up", "is gone", "is back"] {
+            assert_eq!(ended.stderr.matches(words).count(), cycles, "{words}: {}", ended.stderr);
+        }
+        let requests: Vec<&str> =
+            ended.stdout.lines().filter(|row| row.starts_with("10.9.0.2,10.9.0.1,1,0,2048,")).collect();
+        let packets = format!(",2048,{},", 1 + 2 * cycles);
+        assert!(requests.len() == 1 && requests[0].contains(&packets), "{requests:#?}\n{}", ended.stderr);
+        eprintln!("{threads} capture threads, {cycles} times down and away: back within {slowest:?}");
+    }
+}
+
+#[test]
+fn a_quiet_link_exports_on_time() {
+    let Some(network) = Network::new() else { return };
+    network.silence();
+    network.near(&format!("ip link set {TAP} arp on"));
+    network.far(&format!("ip link set {PEER} arp on"));
+    for interfaces in [TAP, "tap0,lo"] {
+        let collector = network.inside(|| UdpSocket::bind("127.0.0.1:0").expect("a port"));
+        let to = format!("ipfix+udp://{}", collector.local_addr().expect("bound"));
+        let (folder, _) = folder();
+        let csv = folder.path().join("records.csv");
+        let csv_to = format!("csv:{}", csv.display());
+        let sensor =
+            Sensor::start(&network, interfaces, &["--to", &to, "--to", &csv_to, "--idle-timeout", "1s"]);
+        network.far("ping -q -c 1 -W 2 10.9.0.1");
+        let began = Instant::now(); // no earlier than the last packet
+        let bound = |seconds: f64| Duration::from_secs_f64(seconds);
+        until("record", bound(4.0), || {
+            let text = fs::read_to_string(&csv).unwrap_or_default();
+            if text.contains("10.9.0.2,10.9.0.1,1,0,2048,1,") { Ok(()) } else { Err(text) }
+        });
+        let record = began.elapsed();
+        collector.set_read_timeout(Some(Duration::from_secs(4))).expect("a timeout");
+        let mut message = [0; 2_000];
+        let sent = loop {
+            let (length, _) = collector.recv_from(&mut message).expect("a message");
+            // A data set of flows: its number is a template's (RFC 7011 §3.3.2), its domain the flows'.
+            if length > 20 && message[12..16] == [0, 0, 0, 1] && message[16] != 0 {
+                break began.elapsed();
+            }
+        };
+        eprintln!("{interfaces}: idle timeout 1 s: the record after {record:?}, the message after {sent:?}");
+        // The ping's own round trip lies between its packet and `began`: less is measured, never more.
+        assert!(record > bound(0.9) && record < bound(2.0), "the record came after {record:?}");
+        assert!(sent < bound(3.0), "the message came after {sent:?}");
+        let ended = sensor.end(Signal::TERM);
+        assert_eq!(ended.number("/records_by_end_reason/idle"), ended.number("/records"), "{}", ended.stderr);
+    }
+}
+
+#[test]
+fn sigterm_exports_every_live_flow_by_force() {
+    let Some(network) = Network::new() else { return };
+    network.silence();
+    let (folder, path) = folder();
+    let flows = 1_000_000;
+    traffic(&path, flows, 1, 0);
+    let to = format!("ipfix+file:{}", folder.path().join("records.ipfix").display());
+    let sensor = Sensor::start(&network, TAP, &["--to", &to, "--idle-timeout", "5min", "--buffer", "256M"]);
+    let sent = network.replay(&path, 1);
+    let ended = sensor.end(Signal::TERM);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    ended.accounts_for(sent);
+    assert_eq!(sent, u64::from(flows));
+    assert_eq!(ended.number("/records_by_end_reason/forced"), sent, "{}", ended.counts);
+    assert_eq!(ended.number("/destinations/0/sent"), sent, "{}", ended.counts);
+    eprintln!("{sent} live flows: ended and written within {:?} of SIGTERM", ended.took);
+    assert!(ended.took < Duration::from_secs(5), "it took {:?}", ended.took);
+}
+
+#[test]
+fn own_export_is_not_metered_unless_asked_for() {
+    let Some(network) = Network::new() else { return };
+    for (scheme, flag) in
+        [("ipfix+udp", None), ("netflow9+udp", None), ("ipfix+udp", Some("--meter-own-export"))]
+    {
+        let collector = network.inside(|| UdpSocket::bind("127.0.0.1:0").expect("a port"));
+        collector.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
+        let to = format!("{scheme}://{}", collector.local_addr().expect("bound"));
+        let mut flags = vec!["--to", to.as_str(), "--statistics-interval", "1s"];
+        flags.extend(flag);
+        let sensor = Sensor::start(&network, "lo", &flags);
+        // What else passes there is metered.
+        network.near("ping -q -c 1 127.0.0.1");
+        for _ in 0..4 {
+            collector.recv_from(&mut [0; 2_000]).expect("a message");
+        }
+        let ended = sensor.end(Signal::TERM);
+        // On loopback each packet passes once; a ping is two.
+        match flag {
+            None => assert_eq!(ended.number("/frames"), 2, "{}", ended.counts),
+            Some(_) => assert!(ended.number("/frames") >= 2 + 4, "{}", ended.counts),
+        }
+    }
+}
+
+#[test]
+fn interfaces_are_listed_with_link_type_state_and_addresses() {
+    let Some(network) = Network::new() else { return };
+    let list =
+        || String::from_utf8(network.near(&format!("{} interfaces", env!("CARGO_BIN_EXE_flowtap"))).stdout);
+    let text = list().expect("text");
+    let row = text.lines().find(|line| line.starts_with(TAP)).unwrap_or_else(|| panic!("no {TAP} in {text}"));
+    for words in ["Ethernet", " up ", "10.9.0.1/24", "fd09::1/64"] {
+        assert!(row.contains(words), "no {words:?} in {row}");
+    }
+    assert!(text.lines().last().is_some_and(|line| line.starts_with("any ")), "{text}");
+    network.far(&format!("ip link set {PEER} down"));
+    assert!(list().expect("text").contains("no carrier"), "{text}");
+}
+
+#[test]
+fn interfaces_of_two_link_types_are_not_written_into_one_file() {
+    let Some(network) = Network::new() else { return };
+    let tun = network.command(&network.near, "ip").args(["tuntap", "add", "tun0", "mode", "tun"]).output();
+    if !tun.expect("ip runs").status.success() {
+        return skip("no tun interface");
+    }
+    network.near("ip link set tun0 up");
+    let (_folder, path) = folder();
+    let output = network
+        .command(&network.near, env!("CARGO_BIN_EXE_flowtap"))
+        .args(["live", "-i", "tap0,tun0", "--write"])
+        .arg(&path)
+        .output()
+        .expect("ip runs");
+    assert_eq!(output.status.code(), Some(1));
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert!(words.contains("tap0 has link type 1 and tun0 has 101"), "{words}");
+    assert!(!path.exists(), "nothing was written");
+}
+
+#[test]
+fn an_interface_that_does_not_exist_is_an_error_that_names_it() {
+    let Some(network) = Network::new() else { return };
+    let output = network
+        .command(&network.near, env!("CARGO_BIN_EXE_flowtap"))
+        .args(["live", "-i", "nosuch0"])
+        .output()
+        .expect("ip runs");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("nosuch0"));
+}
