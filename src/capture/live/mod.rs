@@ -28,7 +28,7 @@ pub mod link;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-use log::warn;
+use log::{debug, warn};
 use pcap::{Active, Capture, Device, Precision};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::{SockFilter, SockRef};
@@ -101,8 +101,9 @@ pub struct LiveCapture {
     interface: String,
     options: LiveOptions,
     fanout: Option<FanoutGroup>,
-    /// The first of the threads on one interface: it alone reports on the interface, which all of them see.
-    first: bool,
+    /// The how manieth of the threads on one interface: the first alone reports on the interface, which all of them
+    /// see.
+    thread: usize,
     state: State,
     link_type: LinkType,
     /// What former handles counted.
@@ -257,7 +258,7 @@ impl LiveCapture {
             interface: interface.to_string(),
             options: options.clone(),
             fanout,
-            first: thread == 0,
+            thread,
             state: State::Open(handle),
             link_type,
             before: CaptureDrops::default(),
@@ -355,7 +356,7 @@ impl LiveCapture {
 
     fn look_at_link(&mut self) {
         let Ok(link) = self.watch.link(&self.interface) else { return };
-        if link != self.link && self.first {
+        if link != self.link && self.thread == 0 {
             warn!("interface {}: the link is {}", self.interface, link.describe());
         }
         self.link = link;
@@ -364,7 +365,7 @@ impl LiveCapture {
     fn close(&mut self, reason: &str) {
         let State::Open(handle) = &mut self.state else { return };
         self.before = self.before.plus(handle.drops());
-        if self.first {
+        if self.thread == 0 {
             warn!("interface {} is gone ({reason}); looking for it once a second", self.interface);
         }
         self.state = State::Gone(Instant::now());
@@ -380,9 +381,10 @@ impl LiveCapture {
         self.link_type = link_type(handle.capture.get_datalink());
         self.state = State::Open(handle);
         self.link = Link::Up;
-        if self.first {
+        if self.thread == 0 {
             warn!("interface {} is back after {:.1} s", self.interface, since.elapsed().as_secs_f64());
         }
+        debug!("interface {}: socket {} is open again", self.interface, self.thread);
         self.look_at_link();
     }
 
@@ -407,7 +409,7 @@ impl LiveCapture {
             State::Open(handle) => self.before.plus(handle.drops()),
             State::Gone(_) => self.before,
         };
-        if !self.first {
+        if self.thread > 0 {
             drops.dropped_by_interface = 0;
         }
         drops
