@@ -176,7 +176,7 @@ fn traffic(path: &Path, conversations: u32, packets: u32, arp_every: u32) -> u32
                 frame[36..38].copy_from_slice(&source);
             }
             push(&frame);
-            if arp_every > 0 && (round * conversations + conversation) % arp_every == 0 {
+            if arp_every > 0 && (round * conversations + conversation).is_multiple_of(arp_every) {
                 let mut arp = [0_u8; 60];
                 arp[..14].copy_from_slice(&[255, 255, 255, 255, 255, 255, 2, 0, 0, 0, 0, 2, 8, 6]);
                 push(&arp);
