@@ -119,23 +119,48 @@ impl FlowTable {
     /// Meters a batch of packets, in order; the records of Flows that end go to `sink`.
     pub fn observe(&mut self, batch: &[Observation], sink: &mut impl FnMut(FlowRecord)) {
         for chunk in batch.chunks(BATCH) {
-            for one in chunk {
-                self.index.prefetch(one.hash.index());
-            }
+            let hashes = || chunk.iter().map(|one| one.hash.index());
+            self.index.prefetch_all(hashes());
             let mut candidates = [NO_SLOT; BATCH];
-            for (one, candidate) in chunk.iter().zip(&mut candidates) {
-                if let Some(slot) = self.index.find(one.hash.index(), |_| true) {
-                    *candidate = slot;
-                    prefetch(self.entries.as_slice(), slot as usize);
-                    if one.packet.ip_version == IpVersion::V6 {
-                        prefetch(self.pairs.as_slice(), slot as usize);
+            let (entries, pairs) = (self.entries.as_slice(), self.pairs.as_slice());
+            let mut place = 0;
+            self.index.first_of_all(hashes(), |slot| {
+                if let Some(slot) = slot {
+                    candidates[place % BATCH] = slot;
+                    prefetch(entries, slot as usize);
+                    if chunk[place % chunk.len()].packet.ip_version == IpVersion::V6 {
+                        prefetch(pairs, slot as usize);
                     }
                 }
-            }
-            for (one, &candidate) in chunk.iter().zip(&candidates) {
-                self.observe_one(one, candidate, sink);
+                place += 1;
+            });
+            for (one, candidate) in chunk.iter().zip(candidates) {
+                if !self.continues(one, candidate) {
+                    self.observe_any(one, candidate, sink);
+                }
             }
         }
+    }
+
+    /// Adds a packet to the live Flow in `slot` if it is simply one more of that Flow; else does nothing and says so. What
+    /// nearly every packet is.
+    #[inline(always)]
+    fn continues(&mut self, one: &Observation, slot: u32) -> bool {
+        let slot = slot as usize;
+        let (Some(entry), Some(pair)) =
+            (self.entries.as_mut_slice().get_mut(slot), self.pairs.as_slice().get(slot))
+        else {
+            return false;
+        };
+        let packet = &one.packet;
+        if !entry.is_flow_of(packet, pair) || !entry.is_plain_next(packet) {
+            return false;
+        }
+        if self.deadlines.deadline(entry.first, entry.last, entry.is_closing()) <= one.clock.nanos() {
+            return false;
+        }
+        entry.add(packet);
+        true
     }
 
     /// Whether `slot` holds the Flow of this packet.
@@ -148,8 +173,8 @@ impl FlowTable {
         }
     }
 
-    #[inline]
-    fn observe_one(&mut self, one: &Observation, candidate: u32, sink: &mut impl FnMut(FlowRecord)) {
+    /// Meters any packet at all.
+    fn observe_any(&mut self, one: &Observation, candidate: u32, sink: &mut impl FnMut(FlowRecord)) {
         let slot = if self.holds(candidate, one) {
             candidate
         } else {
@@ -159,30 +184,22 @@ impl FlowTable {
             }
         };
         let packet = &one.packet;
-        let clock = one.clock.nanos();
         let entry = &mut self.entries.as_mut_slice()[slot as usize];
         let closing = entry.is_closing();
         let deadline = self.deadlines.deadline(entry.first, entry.last, closing);
         let reused = closing && packet.tcp_flags & tcp_flags::SYN != 0;
-        if deadline <= clock || reused || entry.is_full() {
+        if deadline <= one.clock.nanos() || reused || entry.is_full() {
             return self.restart(slot, one, sink);
         }
-        let added = entry.add(packet);
-        if added.outgrown {
+        if entry.counts_are_full() {
             self.move_counts(slot);
         }
-        if added.closed || added.earlier {
-            self.come_nearer(slot, added.closed, one.clock, sink);
-        }
-    }
-
-    /// A packet made the deadline come nearer: moves the timer, or ends the Flow at once where linger is 0.
-    #[cold]
-    #[inline(never)]
-    fn come_nearer(&mut self, slot: u32, closed: bool, clock: Timestamp, sink: &mut impl FnMut(FlowRecord)) {
+        let entry = &mut self.entries.as_mut_slice()[slot as usize];
+        let nearer = entry.add(packet);
+        let closed = entry.is_closing() && !closing;
         if closed && self.deadlines.ends_at_once() {
-            self.end(slot, EndReason::End, clock, sink);
-        } else {
+            self.end(slot, EndReason::End, one.clock, sink);
+        } else if closed || nearer {
             self.set_timer(slot);
         }
     }

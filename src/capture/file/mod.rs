@@ -76,10 +76,9 @@ pub struct CaptureFiles {
     current: usize,
     /// It goes on as long as its next timestamp, in ns, lies below this: nobody else's turn comes before.
     bound: u64,
-    /// Frames of the current reader whose turn has come, all in its buffer; those from `next` to `end` are still to be
-    /// given out. Gathering them apart keeps parser, merge and filter out of the caller's loop.
+    /// Frames of the current reader whose turn has come, `end` of them, all in its buffer. Gathering them apart keeps
+    /// parser, merge and filter out of the caller's loop.
     run: Box<[Head; RUN]>,
-    next: usize,
     end: usize,
     /// The current reader's frame behind the run, if another's turn comes before it.
     beyond: Option<Head>,
@@ -113,7 +112,6 @@ impl CaptureFiles {
             current: 0,
             bound: u64::MAX,
             run: Box::new([Head::NONE; RUN]),
-            next: 0,
             end: 0,
             beyond: None,
             waiting: BinaryHeap::new(),
@@ -195,22 +193,22 @@ impl CaptureFiles {
         self.failures.push(FileError { path: path.to_path_buf(), offset: None, decompressed: false, reason });
     }
 
-    /// The next frame; none once all is read. Frames that the filter leaves out are counted and passed over.
+    /// The next frames, in order, at least one; none once all is read. Frames that the filter leaves out are counted and
+    /// passed over.
     #[inline]
-    pub fn next_frame(&mut self) -> Option<Frame<'_>> {
-        if self.next == self.end && !self.gather() {
+    pub fn next_run(&mut self) -> Option<impl ExactSizeIterator<Item = Frame<'_>>> {
+        if !self.gather() {
             return None;
         }
-        let head = self.run.get(self.next)?;
-        self.next += 1;
-        Some(self.readers.get(self.current)?.frame(head))
+        let reader = self.readers.get(self.current)?;
+        Some(self.run[..self.end].iter().map(|head| reader.frame(head)))
     }
 
     /// Gathers the next run; false once all is read.
     #[inline(never)]
     fn gather(&mut self) -> bool {
         loop {
-            (self.next, self.end) = (0, 0);
+            self.end = 0;
             let head = match self.beyond.take() {
                 Some(head) => self.turn(Some(head)),
                 None => match self.readers.get_mut(self.current).and_then(Reader::advance) {
