@@ -132,7 +132,7 @@ impl<F: Framing> TemplateExporter<F> {
             let kind = kinds.next().expect("as many kinds as layouts");
             Layout::new(kind, F::DIALECT)
         });
-        TemplateExporter {
+        let mut exporter = TemplateExporter {
             framing,
             limit: outlet.limit(),
             outlet,
@@ -150,7 +150,10 @@ impl<F: Framing> TemplateExporter<F> {
             statistics_interval: options.statistics_interval,
             waiting_since: None,
             last_statistics: None,
-        }
+        };
+        // At once: the first message can only be filled when the path's limit is known.
+        exporter.ready();
+        exporter
     }
 
     /// Whether there is a session; a new one starts with its numbering and its templates.

@@ -14,6 +14,24 @@ pub fn after(millis: u64) -> Timestamp {
     Timestamp::from_nanos(1_700_000_000_123_456_789 + millis * 1_000_000)
 }
 
+/// The time on the system clock of the tests: 2023-11-14 22:13:23.5 UTC.
+pub fn wall() -> Timestamp {
+    Timestamp::from_nanos(1_700_000_003_500_000_000)
+}
+
+/// Octets written as hexadecimal digits; what stands behind `|` is for the reader.
+pub fn octets(lines: &[&str]) -> Vec<u8> {
+    let digits: Vec<u8> = lines
+        .iter()
+        .flat_map(|line| line.split('|').next())
+        .flat_map(str::chars)
+        .filter(|c| !c.is_whitespace())
+        .map(|c| c.to_digit(16).expect("a hexadecimal digit") as u8)
+        .collect();
+    assert!(digits.len().is_multiple_of(2));
+    digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
+}
+
 /// A TCP record over IPv4, each field with a value of its own.
 pub fn record_v4() -> FlowRecord {
     let mut source = [0; 16];
