@@ -58,8 +58,8 @@ pub struct ExportOptions {
     pub statistics_interval: Duration,
     /// How long a record waits at most for a message to fill.
     pub message_delay: Duration,
-    /// The MTU to take for the path's, over UDP; less than 512 counts as 512 (RFC 7011 §10.3.3). Without it, the path
-    /// is asked, and no more taken than 1500.
+    /// The largest MTU made use of, over UDP: 1500 where it is not given. The path's own, which the kernel is asked for,
+    /// is kept to where it is less; less than 512 counts as 512 (RFC 7011 §10.3.3).
     pub mtu: Option<u16>,
     /// Messages a second at most, over UDP; `None` for as many as can be.
     pub rate: Option<NonZeroU32>,
