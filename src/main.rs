@@ -107,8 +107,7 @@ fn read(config: ReadConfig, quiet: bool) -> Outcome {
     };
     let mut progress = Progress::new(!quiet && std::io::stderr().is_terminal(), files.octets_total());
     let mut look_at = LOOK_EVERY;
-    loop {
-        let Some(frames) = files.next_run() else { break };
+    while let Some(frames) = files.next_run() {
         pipeline.frames(frames);
         if stop.is_asked() || run.nobody_listens() {
             break;

@@ -23,9 +23,9 @@ mod statistics;
 mod template;
 #[cfg(test)]
 mod testing;
-pub mod text;
 #[cfg(test)]
 mod tests;
+pub mod text;
 mod transport;
 mod uptime;
 

@@ -145,25 +145,6 @@ impl Index {
         prefetch(cells.region.as_slice(), cells.home(hash));
     }
 
-    /// [`Index::prefetch`] for a batch.
-    #[inline]
-    pub(super) fn prefetch_all(&self, hashes: impl Iterator<Item = u32>) {
-        if self.old.is_some() {
-            return hashes.for_each(|hash| self.prefetch(hash));
-        }
-        let (cells, shift) = (self.cells.region.as_slice(), self.cells.shift);
-        hashes.for_each(|hash| prefetch(cells, (hash >> shift) as usize));
-    }
-
-    /// For each hash of a batch the first slot that has it; there may be others, and there may be none.
-    #[inline]
-    pub(super) fn first_of_all(&self, hashes: impl Iterator<Item = u32>, mut found: impl FnMut(Option<u32>)) {
-        if self.old.is_some() {
-            return hashes.for_each(|hash| found(self.find(hash, |_| true)));
-        }
-        hashes.for_each(|hash| found(self.cells.find(hash, |_| true)));
-    }
-
     /// The slot with this hash that satisfies `is_it`.
     #[inline]
     pub(super) fn find(&self, hash: u32, is_it: impl FnMut(u32) -> bool) -> Option<u32> {

@@ -119,21 +119,20 @@ impl FlowTable {
     /// Meters a batch of packets, in order; the records of Flows that end go to `sink`.
     pub fn observe(&mut self, batch: &[Observation], sink: &mut impl FnMut(FlowRecord)) {
         for chunk in batch.chunks(BATCH) {
-            let hashes = || chunk.iter().map(|one| one.hash.index());
-            self.index.prefetch_all(hashes());
+            for one in chunk {
+                self.index.prefetch(one.hash.index());
+            }
             let mut candidates = [NO_SLOT; BATCH];
             let (entries, pairs) = (self.entries.as_slice(), self.pairs.as_slice());
-            let mut place = 0;
-            self.index.first_of_all(hashes(), |slot| {
-                if let Some(slot) = slot {
-                    candidates[place % BATCH] = slot;
+            for (one, candidate) in chunk.iter().zip(&mut candidates) {
+                if let Some(slot) = self.index.find(one.hash.index(), |_| true) {
+                    *candidate = slot;
                     prefetch(entries, slot as usize);
-                    if chunk[place % chunk.len()].packet.ip_version == IpVersion::V6 {
+                    if one.packet.ip_version == IpVersion::V6 {
                         prefetch(pairs, slot as usize);
                     }
                 }
-                place += 1;
-            });
+            }
             for (one, candidate) in chunk.iter().zip(candidates) {
                 if !self.continues(one, candidate) {
                     self.observe_any(one, candidate, sink);
@@ -147,13 +146,9 @@ impl FlowTable {
     #[inline(always)]
     fn continues(&mut self, one: &Observation, slot: u32) -> bool {
         let slot = slot as usize;
-        let (Some(entry), Some(pair)) =
-            (self.entries.as_mut_slice().get_mut(slot), self.pairs.as_slice().get(slot))
-        else {
-            return false;
-        };
+        let Some(entry) = self.entries.as_mut_slice().get_mut(slot) else { return false };
         let packet = &one.packet;
-        if !entry.is_flow_of(packet, pair) || !entry.is_plain_next(packet) {
+        if !entry.is_flow_of(packet, || self.pairs.as_slice().get(slot)) || !entry.is_plain_next(packet) {
             return false;
         }
         if self.deadlines.deadline(entry.first, entry.last, entry.is_closing()) <= one.clock.nanos() {
@@ -167,10 +162,8 @@ impl FlowTable {
     #[inline]
     fn holds(&self, slot: u32, one: &Observation) -> bool {
         let slot = slot as usize;
-        match (self.entries.as_slice().get(slot), self.pairs.as_slice().get(slot)) {
-            (Some(entry), Some(pair)) => entry.is_flow_of(&one.packet, pair),
-            _ => false,
-        }
+        let entry = self.entries.as_slice().get(slot);
+        entry.is_some_and(|entry| entry.is_flow_of(&one.packet, || self.pairs.as_slice().get(slot)))
     }
 
     /// Meters any packet at all.
@@ -459,7 +452,7 @@ pub(crate) mod tests {
         }
     }
 
-    fn seconds(active: u64, idle: u64, linger: u64) -> Timeouts {
+    pub(crate) fn seconds(active: u64, idle: u64, linger: u64) -> Timeouts {
         Timeouts {
             active: Duration::from_secs(active),
             idle: Duration::from_secs(idle),
@@ -514,7 +507,7 @@ pub(crate) mod tests {
     }
 
     /// The metering rules once more, on a page, a packet at a time.
-    fn plain_twin(packets: &[Packet], timeouts: &Timeouts) -> Vec<FlowRecord> {
+    pub(crate) fn plain_twin(packets: &[Packet], timeouts: &Timeouts) -> Vec<FlowRecord> {
         let (active, idle) = (timeouts.active.as_nanos() as u64, timeouts.idle.as_nanos() as u64);
         let linger = idle.min(timeouts.linger.as_nanos() as u64);
         type Key = (bool, [u8; 16], [u8; 16], u8, u16, u16);
@@ -603,7 +596,7 @@ pub(crate) mod tests {
         records
     }
 
-    fn sorted(mut records: Vec<FlowRecord>) -> Vec<FlowRecord> {
+    pub(crate) fn sorted(mut records: Vec<FlowRecord>) -> Vec<FlowRecord> {
         for record in &mut records {
             record.ended = Timestamp::EPOCH; // the twin does not say
         }
@@ -612,7 +605,7 @@ pub(crate) mod tests {
     }
 
     /// Traffic between few hosts, with every flag, late packets, gaps longer than each timeout and clock jumps.
-    fn traffic(seed: u64, count: usize) -> Vec<Packet> {
+    pub(crate) fn traffic(seed: u64, count: usize) -> Vec<Packet> {
         let mut state = seed | 1;
         let mut random = |below: u64| {
             state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);

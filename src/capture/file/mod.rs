@@ -98,6 +98,28 @@ pub struct CaptureFiles {
     most_open: usize,
 }
 
+/// Frames that follow each other, borrowed from the buffer of the file they are in.
+pub struct Run<'a> {
+    heads: std::slice::Iter<'a, Head>,
+    reader: &'a Reader,
+}
+
+impl<'a> Iterator for Run<'a> {
+    type Item = Frame<'a>;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<Frame<'a>> {
+        self.heads.next().map(|head| self.reader.frame(head))
+    }
+
+    #[inline]
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.heads.size_hint()
+    }
+}
+
+impl ExactSizeIterator for Run<'_> {}
+
 impl CaptureFiles {
     /// Takes up the captures named: files, directories of them, `-` for standard input. No file is read yet but the
     /// first octets of those in a directory; one that cannot be opened becomes a failure when its turn comes.
@@ -196,12 +218,12 @@ impl CaptureFiles {
     /// The next frames, in order, at least one; none once all is read. Frames that the filter leaves out are counted and
     /// passed over.
     #[inline]
-    pub fn next_run(&mut self) -> Option<impl ExactSizeIterator<Item = Frame<'_>>> {
+    pub fn next_run(&mut self) -> Option<Run<'_>> {
         if !self.gather() {
             return None;
         }
         let reader = self.readers.get(self.current)?;
-        Some(self.run[..self.end].iter().map(|head| reader.frame(head)))
+        Some(Run { heads: self.run[..self.end].iter(), reader })
     }
 
     /// Gathers the next run; false once all is read.
