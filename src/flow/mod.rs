@@ -12,7 +12,7 @@
 //! ```
 
 pub mod clock;
-pub mod entry;
+mod entry;
 pub mod expiry;
 mod index;
 pub mod key;
