@@ -370,7 +370,7 @@ struct QuietLink {
 
 impl QuietLink {
     fn clock(&mut self, intake: &impl Intake) -> Option<Timestamp> {
-        let metered = intake.counts().metered;
+        let metered = intake.counts().metered();
         if metered == 0 {
             return None;
         }

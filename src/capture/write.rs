@@ -164,15 +164,15 @@ mod tests {
         two.flush();
         assert_eq!(file.failure(), None);
         let mut files = CaptureFiles::open(&[path], &FileOptions::default()).unwrap();
-        let read = files.next_frame().unwrap();
-        assert_eq!(read.timestamp.nanos(), 1_700_000_000_123_456_789);
-        assert_eq!(
-            (read.data, read.wire_length, read.link_type),
-            (&[1_u8; 60][..], 1500, LinkType::ETHERNET)
-        );
-        let read = files.next_frame().unwrap();
-        assert_eq!((read.timestamp.nanos(), read.data.len()), (5, 256));
-        assert!(files.next_frame().is_none() && files.failures().is_empty());
+        let mut read = Vec::new();
+        while let Some(run) = files.next_run() {
+            for frame in run {
+                assert_eq!((frame.wire_length, frame.link_type), (1500, LinkType::ETHERNET));
+                read.push((frame.timestamp.nanos(), frame.data.to_vec()));
+            }
+        }
+        assert_eq!(read, [(1_700_000_000_123_456_789, vec![1; 60]), (5, vec![2; 256])]);
+        assert!(files.failures().is_empty());
     }
 
     #[test]

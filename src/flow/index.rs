@@ -1,52 +1,78 @@
 //! The index of a Flow table: 32 bits of hash in, the slot of the Flow's entry out.
 //!
-//! Open addressing with linear probing over 8-octet cells (hash in the upper half, slot + 1 in the lower; 0 is an
-//! empty cell). A cell's home is the upper bits of its hash, so a cell can be moved without touching the entry it
-//! names, and a bigger index keeps the order of the smaller one: growing moves a few runs at each insertion
-//! and never stalls. Removal shifts the run back, so there are no tombstones.
+//! Buckets of eight, each one cache line, whose hashes are compared all at once: a look-up is one line and no loop that
+//! the processor has to guess the length of. A hash's home bucket is its upper bits; what does not fit goes to the next
+//! bucket with room, and a look-up goes on only from a full bucket. So a cell can be moved without touching the entry it
+//! names, and a bigger index keeps the order of the smaller one: growing moves a few buckets at each insertion and
+//! never stalls. Removal closes the gap from the buckets behind, so there are no tombstones.
 
 use std::io;
 
-use super::memory::{Region, prefetch};
+use bytemuck::{Pod, Zeroable};
 
-/// Cells behind the last home, so that runs need not wrap around.
-const TAIL: usize = 1024;
-/// Old cells that move at each insertion while the index grows.
-const MOVED_PER_INSERTION: usize = 32;
-const SMALLEST: usize = 1024;
+use super::memory::{Region, prefetch, which_equal};
+
+/// Cells of a bucket.
+const CELLS: usize = 8;
+/// Buckets behind the last home, so that nothing need wrap around.
+const TAIL: usize = 64;
+/// Old buckets that move at each insertion while the index grows.
+const MOVED_PER_INSERTION: usize = 4;
+const SMALLEST: usize = 128;
+
+/// One cache line: cells are filled from the front.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C, align(64))]
+struct Bucket {
+    hashes: [u32; CELLS],
+    /// Slot + 1; 0 in an empty cell.
+    slots: [u32; CELLS],
+}
+
+impl Bucket {
+    /// A bit for each cell with this hash; an empty cell may be among them, where the hash is 0.
+    #[inline(always)]
+    fn matches(&self, hash: u32) -> u32 {
+        which_equal(&self.hashes, hash)
+    }
+
+    #[inline(always)]
+    fn is_full(&self) -> bool {
+        self.slots[CELLS - 1] != 0
+    }
+
+    #[inline]
+    fn length(&self) -> usize {
+        self.slots.iter().position(|slot| *slot == 0).unwrap_or(CELLS)
+    }
+
+    /// Takes a cell out; the last one takes its place.
+    fn take(&mut self, cell: usize) -> (u32, u32) {
+        let taken = (self.hashes[cell], self.slots[cell]);
+        let last = self.length() - 1;
+        (self.hashes[cell], self.slots[cell]) = (self.hashes[last], self.slots[last]);
+        (self.hashes[last], self.slots[last]) = (0, 0);
+        taken
+    }
+}
 
 pub(super) struct Index {
-    cells: Cells,
-    /// The smaller index that is being moved out of, and how far that has come: Flows whose home in it lies before
-    /// the boundary have moved.
-    old: Option<(Cells, usize)>,
+    buckets: Buckets,
+    /// The smaller index that is being moved out of, and how far that has come: what has its home in it before the
+    /// boundary has moved.
+    old: Option<(Buckets, usize)>,
     live: usize,
 }
 
-struct Cells {
-    region: Region<u64>,
+struct Buckets {
+    region: Region<Bucket>,
     shift: u32,
 }
 
-#[inline]
-fn hash_of(cell: u64) -> u32 {
-    (cell >> 32) as u32
-}
-
-#[inline]
-fn slot_of(cell: u64) -> u32 {
-    (cell as u32).wrapping_sub(1)
-}
-
-#[inline]
-fn cell(hash: u32, slot: u32) -> u64 {
-    u64::from(hash) << 32 | u64::from(slot + 1)
-}
-
-impl Cells {
-    fn new(homes: usize) -> io::Result<Cells> {
+impl Buckets {
+    fn new(homes: usize) -> io::Result<Buckets> {
         debug_assert!(homes.is_power_of_two());
-        Ok(Cells { region: Region::reserve(homes + TAIL)?, shift: 32 - homes.trailing_zeros() })
+        Ok(Buckets { region: Region::reserve(homes + TAIL)?, shift: 32 - homes.trailing_zeros() })
     }
 
     #[inline]
@@ -59,96 +85,125 @@ impl Cells {
         (hash >> self.shift) as usize
     }
 
-    /// The first slot in the run of `hash` that has this hash and satisfies `is_it`.
-    #[inline]
+    /// The first slot with this hash that satisfies `is_it`.
+    #[inline(always)]
     fn find(&self, hash: u32, mut is_it: impl FnMut(u32) -> bool) -> Option<u32> {
-        for &found in &self.region.as_slice()[self.home(hash)..] {
-            if found == 0 {
-                return None;
+        for bucket in &self.region.as_slice()[self.home(hash)..] {
+            let mut bits = bucket.matches(hash);
+            while bits != 0 {
+                let slot = bucket.slots[bits.trailing_zeros() as usize % CELLS];
+                if slot != 0 && is_it(slot - 1) {
+                    return Some(slot - 1);
+                }
+                bits &= bits - 1;
             }
-            if hash_of(found) == hash && is_it(slot_of(found)) {
-                return Some(slot_of(found));
+            if !bucket.is_full() {
+                return None;
             }
         }
         None
     }
 
-    /// Puts a cell into its run; false when the tail is full.
+    /// Puts a cell into the first bucket from its home on that has room; false when the tail is full.
     #[inline]
-    fn put(&mut self, new: u64) -> bool {
-        let home = self.home(hash_of(new));
-        match self.region.as_mut_slice()[home..].iter_mut().find(|at| **at == 0) {
-            Some(at) => {
-                *at = new;
-                true
+    fn put(&mut self, (hash, slot): (u32, u32)) -> bool {
+        let home = self.home(hash);
+        for bucket in &mut self.region.as_mut_slice()[home..] {
+            if !bucket.is_full() {
+                let cell = bucket.length();
+                (bucket.hashes[cell], bucket.slots[cell]) = (hash, slot);
+                return true;
             }
-            None => false,
         }
+        false
     }
 
-    /// Removes the cell of this hash and slot, and closes the gap.
+    /// Removes the cell of this hash and slot.
     fn remove(&mut self, hash: u32, slot: u32) -> bool {
-        let home = self.home(hash);
-        let shift = self.shift;
-        let cells = self.region.as_mut_slice();
-        let gone = cell(hash, slot);
-        let mut gap = home;
-        loop {
-            match cells.get(gap) {
-                Some(&found) if found == gone => break,
-                Some(&found) if found != 0 => gap += 1,
-                _ => return false,
+        let mut at = self.home(hash);
+        while let Some(bucket) = self.region.as_slice().get(at) {
+            let found =
+                (0..CELLS).find(|&cell| bucket.slots[cell] == slot + 1 && bucket.hashes[cell] == hash);
+            if let Some(cell) = found {
+                self.take(at, cell);
+                return true;
             }
+            if !bucket.is_full() {
+                return false;
+            }
+            at += 1;
         }
-        let mut next = gap + 1;
-        while let Some(&found) = cells.get(next) {
-            if found == 0 {
+        false
+    }
+
+    /// Takes a cell out of a bucket. If that was full, what had to go on from it to a later bucket comes back, so that
+    /// look-ups may end where there is room.
+    fn take(&mut self, mut at: usize, mut cell: usize) -> (u32, u32) {
+        let shift = self.shift;
+        let buckets = self.region.as_mut_slice();
+        let was_full = buckets[at].is_full();
+        let taken = buckets[at].take(cell);
+        if !was_full {
+            return taken;
+        }
+        // The gap stands at the end of bucket `at`; the buckets behind it are looked through as long as they are full.
+        let mut next = at + 1;
+        while next < buckets.len() {
+            let full = buckets[next].is_full();
+            let fits = |bucket: &Bucket| {
+                (0..CELLS).find(|&c| bucket.slots[c] != 0 && (bucket.hashes[c] >> shift) as usize <= at)
+            };
+            if let Some(found) = fits(&buckets[next]) {
+                cell = found;
+                let moved = buckets[next].take(cell);
+                let last = buckets[at].length();
+                (buckets[at].hashes[last], buckets[at].slots[last]) = moved;
+                if !full {
+                    break;
+                }
+                at = next;
+            } else if !full {
                 break;
-            }
-            if (hash_of(found) >> shift) as usize <= gap {
-                cells[gap] = found;
-                gap = next;
             }
             next += 1;
         }
-        cells[gap] = 0;
-        true
+        taken
     }
 }
 
 impl Index {
     pub(super) fn new() -> io::Result<Index> {
-        Ok(Index { cells: Cells::new(SMALLEST)?, old: None, live: 0 })
+        Ok(Index { buckets: Buckets::new(SMALLEST)?, old: None, live: 0 })
     }
 
-    /// Which cells hold `hash`: the old ones as long as its home there has not moved.
-    #[inline]
-    fn cells_of(&self, hash: u32) -> &Cells {
+    /// Which buckets hold `hash`: the old ones as long as its home there has not moved.
+    #[inline(always)]
+    fn buckets_of(&self, hash: u32) -> &Buckets {
         match &self.old {
             Some((old, boundary)) if old.home(hash) >= *boundary => old,
-            _ => &self.cells,
+            _ => &self.buckets,
         }
     }
 
     #[inline]
-    fn cells_of_mut(&mut self, hash: u32) -> &mut Cells {
+    fn buckets_of_mut(&mut self, hash: u32) -> &mut Buckets {
         match &mut self.old {
             Some((old, boundary)) if old.home(hash) >= *boundary => old,
-            _ => &mut self.cells,
+            _ => &mut self.buckets,
         }
     }
 
     /// Asks for the cache line that a look-up of `hash` begins at.
     #[inline]
     pub(super) fn prefetch(&self, hash: u32) {
-        let cells = self.cells_of(hash);
-        prefetch(cells.region.as_slice(), cells.home(hash));
+        let buckets = self.buckets_of(hash);
+        prefetch(buckets.region.as_slice(), buckets.home(hash));
     }
 
     /// The slot with this hash that satisfies `is_it`.
-    #[inline]
+    #[inline(always)]
     pub(super) fn find(&self, hash: u32, is_it: impl FnMut(u32) -> bool) -> Option<u32> {
-        self.cells_of(hash).find(hash, is_it)
+        self.buckets_of(hash).find(hash, is_it)
     }
 
     /// Adds a slot, which must not be in the index.
@@ -159,10 +214,10 @@ impl Index {
     pub(super) fn insert(&mut self, hash: u32, slot: u32) -> io::Result<()> {
         if self.old.is_some() {
             self.move_on(MOVED_PER_INSERTION);
-        } else if self.live * 4 >= self.cells.homes() * 3 {
+        } else if self.live * 4 >= self.buckets.homes() * CELLS * 3 {
             self.grow()?;
         }
-        while !self.cells_of_mut(hash).put(cell(hash, slot)) {
+        while !self.buckets_of_mut(hash).put((hash, slot + 1)) {
             self.move_on(usize::MAX);
             self.grow()?;
         }
@@ -173,7 +228,7 @@ impl Index {
     /// Takes a slot out.
     #[inline]
     pub(super) fn remove(&mut self, hash: u32, slot: u32) {
-        let was_there = self.cells_of_mut(hash).remove(hash, slot);
+        let was_there = self.buckets_of_mut(hash).remove(hash, slot);
         debug_assert!(was_there);
         self.live -= usize::from(was_there);
     }
@@ -186,43 +241,54 @@ impl Index {
             Err(_) => {
                 self.old = None;
                 self.live = 0;
-                self.cells.region.as_mut_slice().fill(0);
+                self.buckets.region.as_mut_slice().fill(Bucket::zeroed());
             }
         }
     }
 
-    /// Octets of cells, resident or about to be.
+    /// Octets of buckets, resident or about to be.
     pub(super) fn octets(&self) -> usize {
-        let cells = |c: &Cells| (c.homes() + TAIL) * size_of::<u64>();
-        cells(&self.cells) + self.old.as_ref().map_or(0, |(old, _)| cells(old))
+        let octets = |buckets: &Buckets| (buckets.homes() + TAIL) * size_of::<Bucket>();
+        octets(&self.buckets) + self.old.as_ref().map_or(0, |(old, _)| octets(old))
     }
 
     #[cold]
     fn grow(&mut self) -> io::Result<()> {
-        if self.cells.shift == 1 {
+        if self.buckets.shift == 1 {
             return Err(io::ErrorKind::OutOfMemory.into());
         }
-        let bigger = Cells::new(self.cells.homes() * 2)?;
-        self.old = Some((std::mem::replace(&mut self.cells, bigger), 0));
+        let bigger = Buckets::new(self.buckets.homes() * 2)?;
+        self.old = Some((std::mem::replace(&mut self.buckets, bigger), 0));
         Ok(())
     }
 
-    /// Moves at least `count` old cells, to the end of a run.
+    /// Moves all that has its home in the next `count` old buckets.
+    #[cold]
     fn move_on(&mut self, count: usize) {
         let Some((old, boundary)) = &mut self.old else { return };
-        let cells = old.region.as_slice();
-        let mut at = *boundary;
-        let enough = at.saturating_add(count);
-        while at < cells.len() && (at < enough || cells[at] != 0) {
-            if cells[at] != 0 {
-                // The bigger index keeps the order and is at most half as full: its tail always has room.
-                let moved = self.cells.put(cells[at]);
-                debug_assert!(moved);
+        let enough = boundary.saturating_add(count).min(old.homes());
+        while *boundary < enough {
+            let home = *boundary;
+            let mut at = home;
+            // What has its home here is in this bucket, and behind it as long as buckets are full.
+            loop {
+                let bucket = &old.region.as_slice()[at];
+                let length = bucket.length();
+                let last = (0..length).rev().find(|&cell| old.home(bucket.hashes[cell]) == home);
+                match last {
+                    Some(cell) => {
+                        let moved = old.take(at, cell);
+                        // The bigger index keeps the order and is at most half as full: its tail has room.
+                        let has_room = self.buckets.put(moved);
+                        debug_assert!(has_room);
+                    }
+                    None if length == CELLS && at + 1 < old.region.as_slice().len() => at += 1,
+                    None => break,
+                }
             }
-            at += 1;
+            *boundary += 1;
         }
-        *boundary = at;
-        if at >= cells.len() {
+        if *boundary >= old.homes() {
             self.old = None;
         }
     }

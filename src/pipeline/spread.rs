@@ -33,7 +33,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::{
-    Batch, Destination, Lanes, Layout, Meter, Pipeline, PipelineError, PipelineOptions, Threads, count_drops,
+    BATCH, Batch, BatchEnd, Destination, Lane, Layout, Meter, Pipeline, PipelineError, PipelineOptions,
+    Slots, Threads, count_drops,
 };
 use crate::capture::{CaptureDrops, Frame};
 use crate::decode::{self, Fragment, FragmentTable};
@@ -65,7 +66,7 @@ pub trait Intake: Send {
 impl Intake for Pipeline {
     #[inline]
     fn frame(&mut self, frame: &Frame<'_>) {
-        Pipeline::frame(self, frame);
+        Pipeline::frames(self, std::iter::once(*frame));
     }
 
     fn quiet(&mut self, clock: Option<Timestamp>) {
@@ -104,7 +105,10 @@ pub struct SpreadIntake {
     clock: ObservationClock,
     active_timeout: Duration,
     hasher: KeyHasher,
-    lanes: Lanes,
+    /// What waits for each shard, and the ways there.
+    waiting: Vec<(Slots, Lane)>,
+    /// Batches sent since every shard last heard the clock.
+    since_clock: usize,
     /// How often time has jumped back for all intakes.
     eras: Arc<AtomicU64>,
     /// The era that this one has come to.
@@ -140,7 +144,8 @@ impl Spread {
                 clock: ObservationClock::new(active_timeout),
                 active_timeout,
                 hasher: hasher.clone(),
-                lanes,
+                waiting: lanes.into_iter().map(|lane| (Slots::new(), lane)).collect(),
+                since_clock: 0,
                 eras: Arc::clone(&eras),
                 era: 0,
                 dropped: 0,
@@ -180,8 +185,29 @@ impl Spread {
 impl SpreadIntake {
     /// Hands on all that waits and hangs up; gives what it counted.
     pub fn end(mut self) -> FrameCounts {
-        self.lanes.flush(self.clock.now(), true, false, &self.counts.metering);
+        self.flush(self.clock.now(), BatchEnd::Dry);
         self.counts
+    }
+
+    /// Hands all that waits to the shards, and the time with it.
+    fn flush(&mut self, clock: Timestamp, end: BatchEnd) {
+        self.since_clock = 0;
+        for (slots, lane) in &mut self.waiting {
+            lane.send(slots, clock, end, &self.counts.metering);
+        }
+    }
+
+    /// Hands a full batch to its shard.
+    #[inline(never)]
+    fn send(&mut self, shard: usize) {
+        let clock = self.clock.now();
+        let (slots, lane) = &mut self.waiting[shard];
+        lane.send(slots, clock, BatchEnd::More, &self.counts.metering);
+        self.since_clock += 1;
+        if self.since_clock >= 4 * self.waiting.len() && self.waiting.len() > 1 {
+            // A shard whose Flows are quiet must still hear that time goes on.
+            self.flush(clock, BatchEnd::More);
+        }
     }
 
     /// Time has jumped back for this intake: into the era that another one has opened, or into a new one.
@@ -193,7 +219,7 @@ impl SpreadIntake {
             Err(opened) => opened,
         };
         self.first_fragments().clear();
-        self.lanes.flush(before, false, true, &self.counts.metering);
+        self.flush(before, BatchEnd::Drain);
     }
 
     fn first_fragments(&self) -> MutexGuard<'_, FragmentTable> {
@@ -211,7 +237,6 @@ impl Intake for SpreadIntake {
             Ok(packet) => packet,
             Err(reason) => return self.counts.ignore(reason, frame.timestamp, frame.wire_length),
         };
-        self.counts.metered += 1;
         let clock = match self.clock.observe(packet.timestamp) {
             ClockStep::At(clock) => clock,
             ClockStep::Jumped { before, now } => {
@@ -223,7 +248,13 @@ impl Intake for SpreadIntake {
             self.first_fragments().resolve(&mut packet);
         }
         let hash = self.hasher.hash(&packet);
-        self.lanes.route(Observation { packet, clock, hash }, &self.counts.metering);
+        let shard = hash.shard(self.waiting.len());
+        let slots = &mut self.waiting[shard].0;
+        *slots.next() = Observation { packet, clock, hash };
+        slots.filled += 1;
+        if slots.filled == BATCH {
+            self.send(shard);
+        }
     }
 
     fn quiet(&mut self, clock: Option<Timestamp>) {
@@ -234,7 +265,7 @@ impl Intake for SpreadIntake {
         } else if let Some(clock) = clock {
             self.clock.advance(clock);
         }
-        self.lanes.flush(self.clock.now(), true, false, &self.counts.metering);
+        self.flush(self.clock.now(), BatchEnd::Dry);
     }
 
     fn clock(&self) -> Timestamp {
@@ -299,17 +330,15 @@ impl Heard {
         let latest = self.latest();
         let voice = &mut self.intakes[batch.intake];
         voice.metering = batch.metering;
-        if batch.drain {
+        if batch.end == BatchEnd::Drain {
             // The clock that it ends all Flows by is of the era that is over.
             voice.vouched = None;
             self.swept = Timestamp::EPOCH;
             return Sweep { clock: batch.clock, metering: self.metering() };
         }
-        let vouched = match batch.dry {
-            true => batch.clock.max(latest.minus(IN_FLIGHT)),
-            false => batch.clock,
-        };
-        voice.vouched = (batch.dry || batch.clock > Timestamp::EPOCH).then_some(vouched);
+        let dry = batch.end == BatchEnd::Dry;
+        let vouched = if dry { batch.clock.max(latest.minus(IN_FLIGHT)) } else { batch.clock };
+        voice.vouched = (dry || batch.clock > Timestamp::EPOCH).then_some(vouched);
         if let Some(least) = self.intakes.iter().map(|voice| voice.vouched).min().flatten() {
             self.swept = self.swept.max(least);
         }
@@ -336,31 +365,25 @@ impl Heard {
 
 #[cfg(test)]
 mod tests {
+    use super::BatchEnd::{Drain, Dry, More};
     use super::*;
 
     fn at(millis: u64) -> Timestamp {
         Timestamp::EPOCH.plus(Duration::from_millis(millis))
     }
 
-    fn says(heard: &mut Heard, intake: usize, millis: u64, dry: bool, drain: bool) -> Timestamp {
-        let batch = Batch {
-            observations: Vec::new(),
-            intake,
-            clock: at(millis),
-            dry,
-            drain,
-            metering: MeteringStatistics { ignored_packets: millis, ..MeteringStatistics::default() },
-        };
-        heard.hear(&batch).clock
+    fn says(heard: &mut Heard, intake: usize, millis: u64, end: BatchEnd) -> Timestamp {
+        let metering = MeteringStatistics { ignored_packets: millis, ..MeteringStatistics::default() };
+        heard.hear(&Batch { slots: Slots::new(), intake, clock: at(millis), end, metering }).clock
     }
 
     #[test]
     fn sweeps_go_by_the_least_of_the_clocks() {
         let mut heard = Heard::new(2);
-        assert_eq!(says(&mut heard, 0, 5_000, false, false), at(0), "the other has said nothing yet");
-        assert_eq!(says(&mut heard, 1, 3_000, false, false), at(3_000));
-        assert_eq!(says(&mut heard, 0, 9_000, false, false), at(3_000));
-        assert_eq!(says(&mut heard, 1, 10_000, false, false), at(9_000));
+        assert_eq!(says(&mut heard, 0, 5_000, More), at(0), "the other has said nothing yet");
+        assert_eq!(says(&mut heard, 1, 3_000, More), at(3_000));
+        assert_eq!(says(&mut heard, 0, 9_000, More), at(3_000));
+        assert_eq!(says(&mut heard, 1, 10_000, More), at(9_000));
         assert_eq!(heard.last().clock, at(10_000));
         assert_eq!(heard.last().metering.ignored_packets, 19_000, "the last words of both, added up");
     }
@@ -368,41 +391,29 @@ mod tests {
     #[test]
     fn an_intake_that_has_nothing_to_read_holds_back_by_what_may_be_on_its_way() {
         let mut heard = Heard::new(2);
-        says(&mut heard, 0, 5_000, false, false);
-        assert_eq!(says(&mut heard, 1, 0, true, false), at(4_800), "it never had a packet");
-        assert_eq!(says(&mut heard, 0, 9_000, false, false), at(4_800), "it vouched for no more than it saw");
-        assert_eq!(says(&mut heard, 1, 0, true, false), at(8_800));
-        assert_eq!(
-            says(&mut heard, 1, 8_850, false, false),
-            at(8_850),
-            "what it then reads is not overtaken"
-        );
+        says(&mut heard, 0, 5_000, More);
+        assert_eq!(says(&mut heard, 1, 0, Dry), at(4_800), "it never had a packet");
+        assert_eq!(says(&mut heard, 0, 9_000, More), at(4_800), "it vouched for no more than it saw");
+        assert_eq!(says(&mut heard, 1, 0, Dry), at(8_800));
+        assert_eq!(says(&mut heard, 1, 8_850, More), at(8_850), "what it then reads is not overtaken");
     }
 
     #[test]
     fn after_a_jump_back_a_sweep_waits_for_every_intake_to_have_arrived() {
         let mut heard = Heard::new(2);
-        says(&mut heard, 0, 100_000, false, false);
-        assert_eq!(says(&mut heard, 1, 100_000, false, false), at(100_000));
-        assert_eq!(
-            says(&mut heard, 0, 100_000, false, true),
-            at(100_000),
-            "all Flows end by the clock before"
-        );
-        assert_eq!(
-            says(&mut heard, 0, 1_000, false, false),
-            at(1_000),
-            "the other's clock lies in the future"
-        );
-        assert_eq!(says(&mut heard, 1, 100_100, false, true), at(100_100), "it has seen the step as well");
-        assert_eq!(says(&mut heard, 0, 2_000, false, false), at(0), "and has not spoken since");
-        assert_eq!(says(&mut heard, 1, 1_900, false, false), at(1_900));
+        says(&mut heard, 0, 100_000, More);
+        assert_eq!(says(&mut heard, 1, 100_000, More), at(100_000));
+        assert_eq!(says(&mut heard, 0, 100_000, Drain), at(100_000), "all Flows end by the clock before");
+        assert_eq!(says(&mut heard, 0, 1_000, More), at(1_000), "the other's clock lies in the future");
+        assert_eq!(says(&mut heard, 1, 100_100, Drain), at(100_100), "it has seen the step as well");
+        assert_eq!(says(&mut heard, 0, 2_000, More), at(0), "and has not spoken since");
+        assert_eq!(says(&mut heard, 1, 1_900, More), at(1_900));
     }
 
     #[test]
     fn a_single_intake_is_its_own_clock() {
         let mut heard = Heard::new(1);
-        assert_eq!(says(&mut heard, 0, 7_000, false, false), at(7_000));
-        assert_eq!(says(&mut heard, 0, 6_000, true, false), at(6_000));
+        assert_eq!(says(&mut heard, 0, 7_000, More), at(7_000));
+        assert_eq!(says(&mut heard, 0, 6_000, Dry), at(6_000));
     }
 }
