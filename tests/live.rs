@@ -137,7 +137,8 @@ fn until(what: &str, longest: Duration, mut done: impl FnMut() -> Result<(), Str
     }
 }
 
-/// A capture file of UDP packets over IPv4: `conversations` times `packets`, taking turns, and one frame in `arp_every` that is no IP.
+/// A capture file of UDP packets over IPv4: `conversations` times `packets`, taking turns, and one frame in
+/// `arp_every` that is no IP.
 fn traffic(path: &Path, conversations: u32, packets: u32, arp_every: u32) -> u32 {
     let mut file = Vec::new();
     for word in [0xa1b2_c3d4_u32, 0x0004_0002, 0, 0, 65_535, 1] {

@@ -10,8 +10,8 @@
 //! A packet is judged by the clock of the intake that read it: an intake that lags behind the others, because its
 //! ring is fuller, ends no Flow too early and none too late. A sweep must not end a Flow for which a packet still
 //! lies in some ring, so it goes by the least of what the intakes vouch for: a busy one for its clock; one that has
-//! read its ring empty for its clock as well, or for [`IN_FLIGHT`] less than the furthest of the others if that is
-//! later, since what it will read next was captured after it looked. An intake that has said nothing yet holds all
+//! read its ring empty for its clock as well, or for a fifth of a second less than the furthest of the others if that
+//! is later, since what it will read next was captured after it looked. An intake that has said nothing yet holds all
 //! sweeps back, one on a dead interface reads nothing and so is empty. What an intake says travels in the same
 //! channel as the packets: what a shard has heard of the others by then is no later than the moment it was said.
 //!
@@ -415,5 +415,68 @@ mod tests {
         let mut heard = Heard::new(1);
         assert_eq!(says(&mut heard, 0, 7_000, More), at(7_000));
         assert_eq!(says(&mut heard, 0, 6_000, Dry), at(6_000));
+    }
+
+    /// A UDP packet over IPv4 from one host of two to the other: whole, or the first or the second half of a datagram.
+    fn udp(fragment: Fragment) -> Vec<u8> {
+        let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0];
+        frame.extend([0x45, 0, 0, 36, 0, 7]);
+        frame.extend(match fragment {
+            Fragment::Whole => [0, 0],
+            Fragment::First => [0x20, 0],
+            Fragment::Later => [0, 2],
+        });
+        frame.extend([64, 17, 0, 0, 192, 0, 2, 1, 192, 0, 2, 2]);
+        frame.extend([4, 0, 0, 53, 0, 16, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8]);
+        frame
+    }
+
+    fn give(intake: &mut SpreadIntake, millis: u64, fragment: Fragment) {
+        let data = udp(fragment);
+        intake.frame(&Frame {
+            timestamp: at(millis),
+            wire_length: data.len() as u32,
+            link_type: crate::capture::LinkType::ETHERNET,
+            interface: 0,
+            data: &data,
+        });
+    }
+
+    fn two(shards: usize) -> (Spread, SpreadIntake, SpreadIntake) {
+        let table = TableOptions { timeouts: crate::flow::Timeouts::default(), max_flows: 1000 };
+        let options = PipelineOptions { layout: Layout::Shards(shards), table, live: true };
+        let (spread, mut intakes) = Spread::start(options, 2, Vec::new()).unwrap();
+        let second = intakes.pop().unwrap();
+        (spread, intakes.pop().unwrap(), second)
+    }
+
+    #[test]
+    fn a_later_fragment_finds_its_first_one_that_came_in_elsewhere() {
+        let (spread, mut one, mut two) = two(2);
+        give(&mut one, 1_000, Fragment::First);
+        give(&mut two, 1_001, Fragment::Later);
+        let report = spread.finish(&[one.end(), two.end()]).unwrap();
+        assert_eq!((report.records.records, report.records.packets), (1, 2), "one Flow, with ports");
+    }
+
+    #[test]
+    fn a_step_back_of_the_clock_is_counted_once_and_no_packet_is_lost_by_it() {
+        for shards in [1, 3] {
+            let (spread, mut one, mut two) = two(shards);
+            for millis in 0..50 {
+                give(&mut one, 1_000_000 + millis, Fragment::Whole);
+                give(&mut two, 1_000_000 + millis, Fragment::Whole);
+            }
+            give(&mut one, 5_000, Fragment::Whole); // the first to see it
+            give(&mut two, 1_000_100, Fragment::Whole); // read before the step
+            two.quiet(Some(at(1_000_200)));
+            assert_eq!(two.clock(), Timestamp::EPOCH, "it has followed into the new era");
+            give(&mut two, 5_010, Fragment::Whole);
+            give(&mut one, 5_020, Fragment::Whole);
+            let report = spread.finish(&[one.end(), two.end()]).unwrap();
+            assert_eq!(report.clock_resets, 1);
+            assert_eq!((report.frames.metered(), report.records.packets), (104, 104));
+            assert_eq!(report.records.records, 3, "before, what was in the ring yet, and after");
+        }
     }
 }

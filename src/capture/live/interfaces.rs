@@ -12,7 +12,7 @@ use super::{ANY, LiveError};
 pub struct Interface {
     /// Its name.
     pub name: String,
-    /// Its link type in libpcap's words; none where opening it is not allowed.
+    /// Its link type in libpcap's words; none where it cannot be told without opening it, and that is not allowed.
     pub link_type: Option<String>,
     /// Its link; none for `any`.
     pub link: Option<Link>,
@@ -37,10 +37,8 @@ pub fn list() -> Result<Vec<Interface>, LiveError> {
             let number = if is_any { u32::MAX } else { index? };
             let link = if is_any { None } else { watch.link(&device.name).ok() };
             let addresses = device.addresses.iter().map(|one| prefix(one.addr, one.netmask)).collect();
-            Some((
-                number,
-                Interface { link_type: link_type(&device.name), name: device.name, link, addresses },
-            ))
+            let link_type = link_type(&device.name).or_else(|| by_hardware(&watch, &device.name));
+            Some((number, Interface { link_type, name: device.name, link, addresses }))
         })
         .collect();
     interfaces.sort_by_key(|(number, _)| *number);
@@ -75,6 +73,16 @@ fn link_type(interface: &str) -> Option<String> {
     let Ok(capture) = capture else { return None };
     let link_type = capture.get_datalink();
     link_type.get_description().or_else(|_| link_type.get_name()).ok()
+}
+
+/// The link type of an interface that is down, or that may not be opened.
+fn by_hardware(watch: &LinkWatch, interface: &str) -> Option<String> {
+    let link_type = match watch.hardware(interface).ok()? {
+        libc::ARPHRD_ETHER | libc::ARPHRD_LOOPBACK => "Ethernet",
+        libc::ARPHRD_NONE => "Raw IP",
+        _ => return None,
+    };
+    Some(link_type.to_string())
 }
 
 fn prefix(address: IpAddr, mask: Option<IpAddr>) -> String {

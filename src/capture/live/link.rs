@@ -59,7 +59,28 @@ impl LinkWatch {
     /// # Errors
     /// When there is no interface of this name.
     pub fn link(&self, interface: &str) -> io::Result<Link> {
-        // SAFETY: an `ifreq` is octets and integers, for which zero is a value.
+        let request = self.ask(interface, libc::SIOCGIFFLAGS)?;
+        // SAFETY: SIOCGIFFLAGS has filled in this member of the union, and any octets are a value of it.
+        let flags = libc::c_int::from(unsafe { request.ifr_ifru.ifru_flags });
+        Ok(match (flags & libc::IFF_UP != 0, flags & libc::IFF_RUNNING != 0) {
+            (true, true) => Link::Up,
+            (true, false) => Link::NoCarrier,
+            (false, _) => Link::Down,
+        })
+    }
+
+    /// The hardware type of an interface (ARPHRD_ of net/if_arp.h): 1 is Ethernet, 772 loopback, 65534 none.
+    ///
+    /// # Errors
+    /// When there is no interface of this name.
+    pub fn hardware(&self, interface: &str) -> io::Result<u16> {
+        let request = self.ask(interface, libc::SIOCGIFHWADDR)?;
+        // SAFETY: SIOCGIFHWADDR has filled in this member of the union, and any octets are a value of it.
+        Ok(unsafe { request.ifr_ifru.ifru_hwaddr.sa_family })
+    }
+
+    fn ask(&self, interface: &str, what: libc::Ioctl) -> io::Result<libc::ifreq> {
+        // SAFETY: an `ifreq` is octets, integers and pointers, for all of which zero is a value.
         let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
         // One octet stays zero, the end of the name.
         if interface.len() >= request.ifr_name.len() {
@@ -68,18 +89,11 @@ impl LinkWatch {
         for (to, from) in request.ifr_name.iter_mut().zip(interface.bytes()) {
             *to = from as libc::c_char;
         }
-        // SAFETY: the descriptor is open, and SIOCGIFFLAGS reads and writes one `ifreq`, which lives until it returns.
-        let result = unsafe { libc::ioctl(self.socket.as_raw_fd(), libc::SIOCGIFFLAGS, &raw mut request) };
-        if result != 0 {
-            return Err(io::Error::last_os_error());
+        // SAFETY: the descriptor is open, and what is asked reads and writes one `ifreq`, which lives until it returns.
+        match unsafe { libc::ioctl(self.socket.as_raw_fd(), what, &raw mut request) } {
+            0 => Ok(request),
+            _ => Err(io::Error::last_os_error()),
         }
-        // SAFETY: SIOCGIFFLAGS has filled in this member of the union.
-        let flags = libc::c_int::from(unsafe { request.ifr_ifru.ifru_flags });
-        Ok(match (flags & libc::IFF_UP != 0, flags & libc::IFF_RUNNING != 0) {
-            (true, true) => Link::Up,
-            (true, false) => Link::NoCarrier,
-            (false, _) => Link::Down,
-        })
     }
 }
 
