@@ -71,6 +71,12 @@ impl Buffer {
         self.base.wrapping_add(self.start as u64)
     }
 
+    /// Offset in the stream of the octet at `place`; of octets that were kept while others were skipped, one a little
+    /// behind it.
+    pub fn offset_of(&self, place: usize) -> u64 {
+        self.base.wrapping_add(place as u64)
+    }
+
     /// Offset in the stream up to which it has been read.
     pub fn end_offset(&self) -> u64 {
         self.base.wrapping_add(self.end as u64)
@@ -185,8 +191,6 @@ impl Buffer {
         let (start, base) = (rest.len(), self.offset().wrapping_sub(rest.len() as u64));
         if !drops_unread {
             rest.extend_from_slice(&self.octets[self.start..self.end]);
-        } else {
-            self.ended = false;
         }
         (self.start, self.end, self.base) = (start, rest.len(), base);
         self.octets = rest;

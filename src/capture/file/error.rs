@@ -17,7 +17,8 @@ use crate::capture::filter::Refusal;
 pub struct FileError {
     /// The file as it was named; `-` is standard input.
     pub path: PathBuf,
-    /// Octets from the beginning to the record at fault, or to where reading failed; none if the file never opened.
+    /// Octets from the beginning to the record at fault, to where reading failed, or, if the filter was the reason, to
+    /// the frame; none if the file never opened.
     pub offset: Option<u64>,
     /// Whether `offset` counts in the decompressed stream instead of in the file itself.
     pub decompressed: bool,

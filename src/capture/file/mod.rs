@@ -46,6 +46,9 @@ const STANDARD_INPUT: &str = "-";
 /// Files open at once, beyond streams; the usual limit of a process is 1,024 and the rest of it needs some.
 const MOST_OPEN: usize = 200;
 
+/// Frames gathered at once.
+const RUN: usize = 64;
+
 /// Threads that decompress at once.
 const MOST_AHEAD: usize = 4;
 
@@ -73,6 +76,13 @@ pub struct CaptureFiles {
     current: usize,
     /// It goes on as long as its next timestamp, in ns, lies below this: nobody else's turn comes before.
     bound: u64,
+    /// Frames of the current reader whose turn has come, all in its buffer; those from `next` to `end` are still to be
+    /// given out. Gathering them apart keeps parser, merge and filter out of the caller's loop.
+    run: Box<[Head; RUN]>,
+    next: usize,
+    end: usize,
+    /// The current reader's frame behind the run, if another's turn comes before it.
+    beyond: Option<Head>,
     /// The other readers that hold a frame, by its time and their place in the order of names.
     waiting: BinaryHeap<Reverse<(u64, usize)>>,
     /// The readers that hold an open file.
@@ -102,6 +112,10 @@ impl CaptureFiles {
             readers: Vec::new(),
             current: 0,
             bound: u64::MAX,
+            run: Box::new([Head::NONE; RUN]),
+            next: 0,
+            end: 0,
+            beyond: None,
             waiting: BinaryHeap::new(),
             open: Vec::new(),
             begun: false,
@@ -184,16 +198,62 @@ impl CaptureFiles {
     /// The next frame; none once all is read. Frames that the filter leaves out are counted and passed over.
     #[inline]
     pub fn next_frame(&mut self) -> Option<Frame<'_>> {
-        let head = loop {
-            let head = match self.readers.get_mut(self.current).and_then(Reader::advance) {
-                Some(head) if head.timestamp.nanos() < self.bound => head,
-                head => self.turn(head)?,
+        if self.next == self.end && !self.gather() {
+            return None;
+        }
+        let head = self.run.get(self.next)?;
+        self.next += 1;
+        Some(self.readers.get(self.current)?.frame(head))
+    }
+
+    /// Gathers the next run; false once all is read.
+    #[inline(never)]
+    fn gather(&mut self) -> bool {
+        loop {
+            (self.next, self.end) = (0, 0);
+            let head = match self.beyond.take() {
+                Some(head) => self.turn(Some(head)),
+                None => match self.readers.get_mut(self.current).and_then(Reader::advance) {
+                    Some(head) if head.timestamp.nanos() < self.bound => Some(head),
+                    head => self.turn(head),
+                },
             };
-            if self.filter.is_none() || self.passes(head) {
-                break head;
+            let Some(head) = head else { return false };
+            self.run[0] = head;
+            // The frames behind it that need no reading: a pipe is not waited for while one is at hand.
+            (self.end, self.beyond) = self.readers[self.current].gather(self.bound, &mut *self.run, 1);
+            if self.filter.is_some() {
+                self.sift();
             }
+            if self.end > 0 {
+                return true;
+            }
+        }
+    }
+
+    /// Takes the frames that the filter does not match out of the run; one of which it cannot be asked ends the file.
+    fn sift(&mut self) {
+        let (Some(filter), Some(reader)) = (&mut self.filter, self.readers.get_mut(self.current)) else {
+            return;
         };
-        Some(self.readers[self.current].frame(head))
+        let mut kept = 0;
+        for place in 0..self.end {
+            let head = self.run[place];
+            let frame = reader.frame(&head);
+            match filter.passes(frame.link_type, frame.wire_length, frame.data) {
+                Ok(true) => {
+                    self.run[kept] = head;
+                    kept += 1;
+                }
+                Ok(false) => self.filtered += 1,
+                Err(refusal) => {
+                    reader.refuse(&head, Reason::Filter { link_type: head.link_type, refusal });
+                    self.beyond = None;
+                    break;
+                }
+            }
+        }
+        self.end = kept;
     }
 
     /// Hands the turn to the reader whose next frame is earliest, `head` being the current one's, if it has one.
@@ -286,25 +346,6 @@ impl CaptureFiles {
         if let Some(reader) = self.readers.get_mut(number) {
             self.failures.extend(reader.finish());
             self.open.retain(|&open| open != number);
-        }
-    }
-
-    /// Whether the filter matches the current reader's frame; a frame of which it cannot be asked ends the file.
-    fn passes(&mut self, head: Head) -> bool {
-        let (Some(filter), Some(reader)) = (&mut self.filter, self.readers.get_mut(self.current)) else {
-            return true;
-        };
-        let frame = reader.frame(head);
-        match filter.passes(frame.link_type, frame.wire_length, frame.data) {
-            Ok(true) => true,
-            Ok(false) => {
-                self.filtered += 1;
-                false
-            }
-            Err(refusal) => {
-                reader.refuse(Reason::Filter { link_type: head.link_type, refusal });
-                false
-            }
         }
     }
 

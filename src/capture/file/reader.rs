@@ -20,6 +20,18 @@ pub(super) struct Head {
     pub captured: usize,
 }
 
+impl Head {
+    /// What a run holds where no frame has been gathered yet.
+    pub const NONE: Head = Head {
+        timestamp: Timestamp::EPOCH,
+        wire_length: 0,
+        link_type: LinkType::NULL,
+        interface: 0,
+        place: 0,
+        captured: 0,
+    };
+}
+
 enum Format {
     /// Nothing has been read.
     Unread,
@@ -54,21 +66,20 @@ impl Reader {
         }
     }
 
-    /// The next frame; none at the end of the file, sound or not: see [`Reader::finish`].
-    #[inline(always)]
-    pub fn advance(&mut self) -> Option<Head> {
-        let head = match &mut self.format {
-            Format::PcapLittle(file) => file.buffered(&mut self.buffer),
-            Format::PcapBig(file) => file.buffered(&mut self.buffer),
-            Format::Pcapng(file) => file.buffered(&mut self.buffer),
-            Format::Unread | Format::Ended => None,
-        };
-        if head.is_some() { head } else { self.advance_reading() }
+    /// Adds the frames that are wholly in the buffer to `run`, which has `end` already, until it is full or one's time
+    /// is not below `bound` ns; the new end, and that one.
+    pub fn gather(&mut self, bound: u64, run: &mut [Head], end: usize) -> (usize, Option<Head>) {
+        let buffer = &mut self.buffer;
+        match &mut self.format {
+            Format::PcapLittle(file) => gather(bound, run, end, || file.buffered(buffer)),
+            Format::PcapBig(file) => gather(bound, run, end, || file.buffered(buffer)),
+            Format::Pcapng(file) => gather(bound, run, end, || file.buffered(buffer)),
+            Format::Unread | Format::Ended => (end, None),
+        }
     }
 
-    #[cold]
-    #[inline(never)]
-    fn advance_reading(&mut self) -> Option<Head> {
+    /// The next frame, reading what is missing; none at the end of the file, sound or not: see [`Reader::finish`].
+    pub fn advance(&mut self) -> Option<Head> {
         if matches!(self.format, Format::Unread) {
             match self.recognise() {
                 Ok(format) => self.format = format,
@@ -117,14 +128,14 @@ impl Reader {
         });
     }
 
-    /// Ends the file at the frame just given out, for `reason`.
-    pub fn refuse(&mut self, reason: Reason) {
-        self.fail(Damage { offset: self.buffer.offset(), reason });
+    /// Ends the file for good at the frame with this head.
+    pub fn refuse(&mut self, head: &Head, reason: Reason) {
+        self.fail(Damage { offset: self.buffer.offset_of(head.place), reason });
     }
 
-    /// The frame whose head this is: the last that was given out.
+    /// The frame whose head this is: one of those read since the last call of [`Reader::advance`].
     #[inline(always)]
-    pub fn frame(&self, head: Head) -> Frame<'_> {
+    pub fn frame(&self, head: &Head) -> Frame<'_> {
         Frame {
             timestamp: head.timestamp,
             wire_length: head.wire_length,
@@ -177,6 +188,23 @@ impl Reader {
         self.buffer.close();
         self.failure.take()
     }
+}
+
+#[inline(always)]
+fn gather(
+    bound: u64,
+    run: &mut [Head],
+    mut end: usize,
+    mut next: impl FnMut() -> Option<Head>,
+) -> (usize, Option<Head>) {
+    while let Some(place) = run.get_mut(end) {
+        match next() {
+            Some(head) if head.timestamp.nanos() < bound => *place = head,
+            head => return (end, head),
+        }
+        end += 1;
+    }
+    (end, None)
 }
 
 #[cfg(test)]

@@ -27,10 +27,9 @@ impl Progress {
 
     /// The file has been read up to `position`.
     pub fn reach(&self, position: u64) {
-        // Only one thread at a time reads a file, so between load and store nobody else writes.
-        let before = self.file.load(Ordering::Relaxed);
+        // A thread that reads ahead may still run while the reader, done with the file, counts all of it.
+        let before = self.file.fetch_max(position, Ordering::Relaxed);
         if position > before {
-            self.file.store(position, Ordering::Relaxed);
             self.total.fetch_add(position - before, Ordering::Relaxed);
         }
     }

@@ -174,9 +174,12 @@ fn pcap_of_both_lengths() -> (Vec<u8>, Vec<Owned>) {
 
 fn read_stream(stream: impl Read + Send + 'static, buffer_octets: usize) -> (Vec<Owned>, Option<FileError>) {
     let mut reader = Reader::new(Input::stream(stream), None, buffer_octets);
-    let mut frames = Vec::new();
+    let (mut frames, mut run) = (Vec::new(), [Head::NONE; 5]);
     while let Some(head) = reader.advance() {
-        frames.push(reader.frame(head).into());
+        frames.push(reader.frame(&head).into());
+        let (end, beyond) = reader.gather(u64::MAX, &mut run, 0);
+        assert!(beyond.is_none());
+        frames.extend(run[..end].iter().map(|head| Owned::from(reader.frame(head))));
     }
     (frames, reader.finish())
 }
@@ -563,7 +566,7 @@ fn blocks_larger_than_the_buffer_are_stepped_over_without_being_held() {
         let mut reader = Reader::new(Input::stream(Short(io::Cursor::new(file.concat()), most)), None, 8_192);
         for (nanos, data) in [(77, [1, 2, 3]), (78, [4, 5, 6])] {
             let head = reader.advance().unwrap();
-            let frame = reader.frame(head);
+            let frame = reader.frame(&head);
             assert_eq!((frame.timestamp.nanos(), frame.data), (nanos, &data[..]));
         }
         assert!(reader.advance().is_none());
@@ -1016,7 +1019,7 @@ fn a_link_type_that_the_filter_cannot_be_compiled_for_ends_the_file() {
         Reason::Filter { link_type, .. } => *link_type,
         other => panic!("{other}"),
     };
-    assert_eq!(number, 9_999);
+    assert_eq!((number, failure.offset), (9_999, Some(24 + 16)));
     assert_eq!(files.filtered(), 0);
 }
 
