@@ -132,7 +132,7 @@ impl<F: Framing> TemplateExporter<F> {
             let kind = kinds.next().expect("as many kinds as layouts");
             Layout::new(kind, F::DIALECT)
         });
-        TemplateExporter {
+        let mut exporter = TemplateExporter {
             framing,
             limit: outlet.limit(),
             outlet,
@@ -150,7 +150,10 @@ impl<F: Framing> TemplateExporter<F> {
             statistics_interval: options.statistics_interval,
             waiting_since: None,
             last_statistics: None,
-        }
+        };
+        // At once: the first message can only be filled when the path's limit is known.
+        exporter.ready();
+        exporter
     }
 
     /// Whether there is a session; a new one starts with its numbering and its templates.
@@ -329,5 +332,146 @@ impl<F: Framing> Exporter for TemplateExporter<F> {
 
     fn failure(&self) -> Option<&str> {
         self.outlet.failure()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering;
+
+    use super::*;
+    use crate::export::ipfix::Ipfix;
+    use crate::export::netflow9::NetFlow9;
+    use crate::export::testing::{Collector, after, collector, record_v4, record_v6, wall};
+
+    const QUIET: MeteringStatistics =
+        MeteringStatistics { ignored_packets: 0, ignored_octets: 0, first_ignored: None, last_ignored: None };
+
+    fn over(limit: usize, udp: bool, clock: ExportClock) -> (TemplateExporter<Ipfix>, Collector) {
+        let (outlet, collector) = collector(limit, udp);
+        (TemplateExporter::new(Ipfix::new(1), outlet, clock, &ExportOptions::default()), collector)
+    }
+
+    /// Of each message its first Set ID, its sequence number and its Export Time.
+    fn seen(collector: &Collector) -> Vec<(u16, u32, u32)> {
+        let messages = collector.messages.lock().expect("no panic");
+        let u32_at = |m: &[u8], at: usize| u32::from_be_bytes(m[at..at + 4].try_into().expect("four"));
+        messages.iter().map(|m| (u16::from_be_bytes([m[16], m[17]]), u32_at(m, 8), u32_at(m, 4))).collect()
+    }
+
+    fn set_ids(collector: &Collector) -> Vec<u16> {
+        seen(collector).iter().map(|message| message.0).collect()
+    }
+
+    fn later(seconds: u64) -> Timestamp {
+        wall().plus(Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn templates_go_out_before_the_first_flow_and_again_when_no_flows_come() {
+        let (mut exporter, collector) = over(1472, true, ExportClock::wall(wall));
+        exporter.tick(later(0), &QUIET);
+        assert_eq!(set_ids(&collector), [2, 3]);
+        exporter.tick(later(59), &QUIET);
+        assert_eq!(set_ids(&collector).len(), 2);
+        exporter.tick(later(60), &QUIET);
+        assert_eq!(set_ids(&collector), [2, 3, 2, 3, 268], "templates, and the first statistics");
+    }
+
+    #[test]
+    fn over_a_connection_templates_are_sent_once() {
+        let (mut exporter, collector) = over(1472, false, ExportClock::wall(wall));
+        for minute in 0..3 {
+            exporter.tick(later(60 * minute), &QUIET);
+            exporter.export(&[record_v4(); 2000]);
+        }
+        assert_eq!(set_ids(&collector).iter().filter(|id| **id == 2).count(), 1);
+    }
+
+    #[test]
+    fn templates_that_do_not_fit_one_message_go_out_in_several() {
+        let (mut exporter, collector) = over(484, true, ExportClock::wall(wall));
+        exporter.tick(later(0), &QUIET);
+        assert_eq!(set_ids(&collector), [2, 2, 2, 3]);
+    }
+
+    #[test]
+    fn a_record_does_not_wait_longer_than_the_delay() {
+        let (mut exporter, collector) = over(1472, true, ExportClock::wall(wall));
+        exporter.tick(later(0), &QUIET);
+        exporter.export(&[record_v4()]);
+        exporter.tick(later(1), &QUIET);
+        assert_eq!(set_ids(&collector), [2, 3], "first seen waiting");
+        exporter.tick(later(2), &QUIET);
+        assert_eq!(set_ids(&collector), [2, 3, 256]);
+    }
+
+    #[test]
+    fn a_new_session_starts_at_0_with_templates_and_what_came_between_is_lost() {
+        let (mut exporter, collector) = over(1472, false, ExportClock::wall(wall));
+        exporter.export(&[record_v4(); 13]);
+        assert_eq!(set_ids(&collector), [2, 3, 256]);
+        collector.gone.store(true, Ordering::Relaxed);
+        exporter.export(&[record_v4(); 24]);
+        assert_eq!(exporter.delivery().lost.records, 24);
+        collector.gone.store(false, Ordering::Relaxed);
+        collector.messages.lock().expect("no panic").clear();
+        exporter.finish(later(0), &QUIET);
+        let sequences: Vec<_> = seen(&collector).iter().map(|(id, sequence, _)| (*id, *sequence)).collect();
+        assert_eq!(sequences, [(2, 0), (3, 0), (256, 0), (268, 0)]);
+        let delivery = exporter.delivery();
+        assert_eq!((delivery.sent.records, delivery.lost.records), (13, 24));
+        // The Exporting Process Reliability Statistics tell: template 270, behind its scope.
+        let messages = collector.messages.lock().expect("no panic");
+        let last = &messages[3][88..];
+        assert_eq!(last[..16], [1, 14, 0, 48, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 24]);
+        assert_eq!(exporter.failure(), Some("sending to test: connection reset"));
+    }
+
+    #[test]
+    fn on_the_packet_clock_ticks_and_batches_do_not_show() {
+        let mut records: Vec<_> = (0..100)
+            .map(|n| FlowRecord {
+                ended: after(n * 977),
+                ..if n % 3 == 0 { record_v6() } else { record_v4() }
+            })
+            .collect();
+        // A clock jump back.
+        records[70].ended = after(0);
+        let run = |batch: usize| {
+            let (mut exporter, collector) = over(1472, false, ExportClock::packets());
+            for (number, records) in (1..).zip(records.chunks(batch)) {
+                exporter.export(records);
+                exporter.tick(later(61 * number), &QUIET);
+            }
+            exporter.finish(later(0), &QUIET);
+            collector
+        };
+        let (one, other) = (run(7), run(100));
+        assert_eq!(*one.messages.lock().expect("no panic"), *other.messages.lock().expect("no panic"));
+        assert!(seen(&one).is_sorted_by_key(|message| message.2), "Export Time never goes back");
+        assert_eq!(seen(&one).last().map(|m| u64::from(m.2)), Some(after(99 * 977).seconds()));
+    }
+
+    #[test]
+    fn netflow9_records_more_than_a_day_apart_are_in_different_packets() {
+        let (outlet, collector) = collector(1472, true);
+        let clock = ExportClock::packets_of_message();
+        let mut exporter = TemplateExporter::new(NetFlow9::new(1), outlet, clock, &ExportOptions::default());
+        exporter.tick(later(0), &QUIET);
+        assert!(collector.messages.lock().expect("no panic").is_empty(), "the time is not known yet");
+        let years_later = |record: FlowRecord| FlowRecord {
+            start: record.start.plus(Duration::from_secs(400_000_000)),
+            end: record.end.plus(Duration::from_secs(400_000_000)),
+            ended: record.ended.plus(Duration::from_secs(400_000_000)),
+            ..record
+        };
+        exporter.export(&[record_v4(), record_v4(), years_later(record_v4()), record_v4()]);
+        exporter.finish(later(0), &QUIET);
+        let messages = collector.messages.lock().expect("no panic");
+        let counts: Vec<_> = messages.iter().map(|m| (m[8..12].to_vec(), m[3])).collect();
+        let (early, late) = (1_700_000_003_u32.to_be_bytes(), 2_100_000_003_u32.to_be_bytes());
+        let expected = [(early, 12), (early, 1), (early, 2), (late, 1), (early, 1), (early, 1)];
+        assert_eq!(counts, expected.map(|(seconds, count)| (seconds.to_vec(), count)));
     }
 }

@@ -115,3 +115,153 @@ impl Framing for Ipfix {
         *sequence = sequence.wrapping_add(contents.data_records);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::export::clock::ExportClock;
+    use crate::export::exporter::TemplateExporter;
+    use crate::export::testing::{after, kept, octets, record_v4, record_v6, wall};
+    use crate::export::{ExportOptions, Exporter, MeteringStatistics};
+    use crate::flow::FlowRecord;
+
+    /// The messages of a run that exports these records at [`wall`].
+    fn messages(records: &[FlowRecord]) -> Vec<Vec<u8>> {
+        let (outlet, messages) = kept(1472);
+        let options = ExportOptions::default();
+        let mut exporter = TemplateExporter::new(Ipfix::new(1), outlet, ExportClock::wall(wall), &options);
+        exporter.export(records);
+        let metering = MeteringStatistics {
+            ignored_packets: 3,
+            ignored_octets: 180,
+            first_ignored: Some(after(0)),
+            last_ignored: Some(after(1_877)),
+        };
+        exporter.finish(wall(), &metering);
+        let messages = messages.lock().expect("no panic");
+        messages.clone()
+    }
+
+    const FLAG_COUNT_SPECIFIERS: &str = "00da 0008 00db 0008 00dc 0008 00dd 0008 00de 0008 00df 0008";
+
+    #[test]
+    fn the_first_message_has_the_templates() {
+        let message = &messages(&[record_v4()])[0];
+        let expected = octets(&[
+            "000a               | version",
+            "057c               | length",
+            "6553f103           | export time",
+            "00000000           | sequence",
+            "00000001           | observation domain",
+            "0002 056c          | Template Set, its length",
+            "0100 0019          | template 256, 25 fields: IPv4, plain",
+            "0008 0004 000c 0004 0007 0002 000b 0002 0004 0001 003c 0001 0005 0001",
+            "0002 0008 0001 0008 0098 0008 0099 0008",
+            "800e 0002 00001ad7 800f 0002 00001ad7",
+            FLAG_COUNT_SPECIFIERS,
+            "0088 0001 000a 0004 000e 0004 003d 0001 003a 0002 0006 0001",
+            "0101 001a          | template 257, one field more: the tag",
+        ]);
+        assert_eq!(message[..expected.len()], expected);
+        assert_eq!(message.len(), 0x057c);
+        // The last one: IPv6, ICMP, tagged.
+        let expected = octets(&[
+            "010b 001b",
+            "001b 0010 001c 0010 0007 0002 000b 0002 0004 0001 003c 0001 0005 0001",
+            "0002 0008 0001 0008 0098 0008 0099 0008",
+            "800e 0002 00001ad7 800f 0002 00001ad7",
+            FLAG_COUNT_SPECIFIERS,
+            "0088 0001 000a 0004 000e 0004 003d 0001 003a 0002 0006 0001",
+            "008b 0002 00f3 0002",
+        ]);
+        assert_eq!(message[message.len() - expected.len()..], expected);
+        // IPv4, flags in two octets.
+        let expected = octets(&["003a 0002 0006 0002", "0103 001a"]);
+        assert!(message.windows(expected.len()).any(|octets| octets == expected));
+    }
+
+    #[test]
+    fn the_second_message_has_the_options_templates_in_domain_0() {
+        let message = &messages(&[record_v4()])[1];
+        let expected = octets(&[
+            "000a 0062 6553f103 00000000 00000000",
+            "0003 0052          | Options Template Set",
+            "010c 0004 0001     | 268: Metering Process Statistics, 4 fields, 1 of scope",
+            "0095 0004 0029 0008 002a 0008 0028 0008",
+            "010d 0005 0001     | 269: Metering Process Reliability Statistics",
+            "0095 0004 00a4 0008 00a5 0008 0143 0008 0143 0008",
+            "010e 0006 0001     | 270: Exporting Process Reliability Statistics",
+            "0090 0004 00a6 0008 00a7 0008 00a8 0008 0143 0008 0143 0008",
+        ]);
+        assert_eq!(message[..], expected);
+    }
+
+    #[test]
+    fn a_data_set_of_ipv4() {
+        let message = &messages(&[record_v4()])[2];
+        let expected = octets(&[
+            "000a 0084 6553f103 00000000 00000001",
+            "0100 0074          | template 256",
+            "c0000201 c6336402  | 192.0.2.1, 198.51.100.2",
+            "c001 01bb 06 04 28 | ports 49153 and 443, TCP, IPv4, type of service",
+            "0000000000000102   | packets",
+            "00000000000a0b0c   | octets",
+            "0000018bcfe5687b   | start 1,700,000,000,123 ms",
+            "0000018bcfe56fd0   | end 1,700,000,002,000 ms",
+            "0002 0019          | initial and later flags",
+            "0000000000000002 0000000000000001 0000000000000003 | SYN FIN RST",
+            "0000000000000004 0000000000000005 0000000000000006 | PSH ACK URG",
+            "03 00000007 00000000 00 0000 | end of flow, interfaces, ingress, no VLAN",
+            "1b                 | FIN SYN PSH ACK",
+        ]);
+        assert_eq!(message[..], expected);
+    }
+
+    #[test]
+    fn a_data_set_of_ipv6_icmp_with_a_tag() {
+        let message = &messages(&[record_v6()])[2];
+        let expected = octets(&[
+            "000a 00a0 6553f103 00000000 00000001",
+            "010b 0090          | template 267",
+            "20010db8000000000000000000000001",
+            "20010db8000000000000000000000002",
+            "0000 8000 3a 06 28",
+            "0000000000000102 00000000000a0b0c 0000018bcfe5687b 0000018bcfe56fd0",
+            "0000 0000",
+            "0000000000000000 0000000000000000 0000000000000000",
+            "0000000000000000 0000000000000000 0000000000000000",
+            "01 00000007 00000000 00 0064",
+            "00                 | no TCP flags",
+            "8000               | type 128, code 0",
+            "0064               | the tag's VLAN",
+        ]);
+        assert_eq!(message[..], expected);
+    }
+
+    #[test]
+    fn flags_above_one_octet_go_out_under_the_sibling_template() {
+        let wide = FlowRecord { initial_flags: 0xE02, later_flags: 0x119, ..record_v4() };
+        let message = &messages(&[wide])[2];
+        assert_eq!(message[16..20], octets(&["0102 0075"]));
+        assert_eq!(message[message.len() - 4..], octets(&["0000 0f1b"]));
+    }
+
+    #[test]
+    fn the_statistics_close_the_run_in_domain_0() {
+        let all = messages(&[record_v4(), record_v6()]);
+        let expected = octets(&[
+            "000a 0088 6553f103 00000000 00000000",
+            "010c 0020          | Metering Process Statistics of domain 1:",
+            "00000001 0000000000000003 0000000000000002 00000000000006f2 | messages, records, octets before this one",
+            "010d 0028          | Metering Process Reliability Statistics of domain 1:",
+            "00000001 0000000000000003 00000000000000b4 | packets, octets",
+            "0000018bcfe5687b 0000018bcfe56fd0          | the first, the last",
+            "010e 0030          | Exporting Process Reliability Statistics of process 1:",
+            "00000001 0000000000000000 0000000000000000 0000000000000000",
+            "0000000000000000 0000000000000000",
+        ]);
+        assert_eq!(all.len(), 4);
+        assert_eq!(all[..3].iter().map(Vec::len).sum::<usize>(), 0x6f2);
+        assert_eq!(all[3], expected);
+    }
+}

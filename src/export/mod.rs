@@ -23,6 +23,8 @@ mod statistics;
 mod template;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 pub mod text;
 mod transport;
 mod uptime;
@@ -57,8 +59,8 @@ pub struct ExportOptions {
     pub statistics_interval: Duration,
     /// How long a record waits at most for a message to fill.
     pub message_delay: Duration,
-    /// The MTU to take for the path's, over UDP; less than 512 counts as 512 (RFC 7011 §10.3.3). Without it, the path
-    /// is asked, and no more taken than 1500.
+    /// The largest MTU made use of, over UDP: 1500 where it is not given. The path's own, which the kernel is asked for,
+    /// is kept to where it is less; less than 512 counts as 512 (RFC 7011 §10.3.3).
     pub mtu: Option<u16>,
     /// Messages a second at most, over UDP; `None` for as many as can be.
     pub rate: Option<NonZeroU32>,
@@ -70,8 +72,11 @@ pub struct ExportOptions {
     pub reconnect_interval: Duration,
 }
 
-/// The rate that a stock nfcapd with its default receive buffer takes on the same machine without a loss.
-const DEFAULT_RATE: NonZeroU32 = NonZeroU32::new(5_000).unwrap();
+/// Messages a second that a stock nfcapd on the same machine takes whole, with its default receive buffer of 212,992
+/// octets. Measured with a million records to nfcapd 1.7.1 on loopback, two cores: nothing is lost at 5,000, 8,000, 12,000,
+/// 20,000 and 40,000 a second on a quiet machine, two thirds are without a limit; with every core kept busy by others 1.3 %
+/// at 10,000 and 0.07 % at 4,000. So a tenth of what a quiet machine takes: some 48,000 records a second.
+const DEFAULT_RATE: NonZeroU32 = NonZeroU32::new(4_000).unwrap();
 
 impl Default for ExportOptions {
     fn default() -> ExportOptions {

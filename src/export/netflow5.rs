@@ -59,9 +59,11 @@ pub struct NetFlow5 {
 
 impl NetFlow5 {
     /// An exporter that stamps packets by `clock` and gives them to `outlet`.
-    pub fn new(outlet: Outlet, clock: ExportClock, options: &ExportOptions) -> NetFlow5 {
+    pub fn new(mut outlet: Outlet, clock: ExportClock, options: &ExportOptions) -> NetFlow5 {
         let mut message = Message::default();
         message.begin(header::END);
+        // At once: the first packet can only be filled when the path's limit is known.
+        outlet.ready();
         NetFlow5 {
             outlet,
             message,
@@ -186,5 +188,77 @@ impl Exporter for NetFlow5 {
 
     fn failure(&self) -> Option<&str> {
         self.outlet.failure()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::export::testing::{after, kept, octets, record_v4, record_v6, wall};
+
+    fn run(records: &[FlowRecord]) -> (Vec<Vec<u8>>, Delivery) {
+        let (outlet, messages) = kept(1472);
+        let clock = ExportClock::packets_of_message();
+        let mut exporter = NetFlow5::new(outlet, clock, &ExportOptions::default());
+        exporter.export(records);
+        exporter.finish(wall(), &MeteringStatistics::default());
+        let messages = messages.lock().expect("no panic");
+        (messages.clone(), exporter.delivery())
+    }
+
+    #[test]
+    fn a_packet_with_one_record() {
+        let (messages, _) = run(&[record_v4()]);
+        let expected = octets(&[
+            "0005 0001          | version, count",
+            "0526673d 6553f103 00000000 | sysUpTime, seconds, nanoseconds",
+            "00000000           | flow sequence",
+            "00 01 0000         | engine, no sampling",
+            "c0000201 c6336402 00000000 | source, destination, no next hop",
+            "0007 0000          | interfaces",
+            "00000102 000a0b0c  | packets, octets",
+            "05265c00 05266355  | first, last",
+            "c001 01bb          | ports",
+            "00 1b 06 28        | flags, protocol, type of service",
+            "0000 0000 00 00 0000",
+        ]);
+        assert_eq!(messages, [expected]);
+    }
+
+    #[test]
+    fn thirty_records_fill_a_packet_and_the_sequence_counts_them() {
+        let (messages, delivery) = run(&[record_v4(); 61]);
+        let headers: Vec<_> = messages
+            .iter()
+            .map(|m| (BigEndian::read_u16(&m[2..]), BigEndian::read_u32(&m[16..]), m.len()))
+            .collect();
+        assert_eq!(headers, [(30, 0, 1464), (30, 30, 1464), (1, 60, 72)]);
+        assert_eq!(delivery.sent.records, 61);
+    }
+
+    #[test]
+    fn ipv6_is_counted_as_unsupported() {
+        let (messages, delivery) = run(&[record_v6()]);
+        assert!(messages.is_empty());
+        assert_eq!(delivery.unsupported.records, 1);
+        assert_eq!(delivery.unsupported.octets, record_v6().octets);
+    }
+
+    #[test]
+    fn a_record_beyond_32_bits_goes_out_as_several_that_add_up_to_it() {
+        let octets = 3 * u64::from(u32::MAX) + 7;
+        let (messages, delivery) = run(&[FlowRecord { packets: 10, octets, ..record_v4() }]);
+        let parts: Vec<_> = messages[0][header::END..]
+            .chunks(RECORD)
+            .map(|record| {
+                (u64::from(BigEndian::read_u32(&record[16..])), u64::from(BigEndian::read_u32(&record[20..])))
+            })
+            .collect();
+        assert_eq!(parts.len(), 4);
+        assert_eq!(parts.iter().map(|part| part.0).sum::<u64>(), 10);
+        assert_eq!(parts.iter().map(|part| part.1).sum::<u64>(), octets);
+        assert_eq!(delivery.sent.records, 1);
+        let too_much = FlowRecord { packets: u64::MAX, octets: u64::MAX, ended: after(0), ..record_v4() };
+        assert_eq!(run(&[too_much]).1.unsupported.records, 1);
     }
 }

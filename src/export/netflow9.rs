@@ -136,3 +136,121 @@ impl Framing for NetFlow9 {
         *sequence = sequence.wrapping_add(1);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::export::clock::ExportClock;
+    use crate::export::exporter::TemplateExporter;
+    use crate::export::testing::{kept, octets, record_v4, record_v6, wall};
+    use crate::export::{ExportOptions, Exporter, MeteringStatistics};
+
+    /// The messages of a run that exports these records, on the packet clock.
+    fn messages(records: &[FlowRecord]) -> Vec<Vec<u8>> {
+        let (outlet, messages) = kept(1472);
+        let clock = ExportClock::packets_of_message();
+        let mut exporter = TemplateExporter::new(NetFlow9::new(1), outlet, clock, &ExportOptions::default());
+        exporter.tick(wall(), &MeteringStatistics::default());
+        exporter.export(records);
+        exporter.finish(wall(), &MeteringStatistics::default());
+        let messages = messages.lock().expect("no panic");
+        messages.clone()
+    }
+
+    // The record is due at 1,700,000,003.000 s. The boot is a day before it begins, at 1,699,913,600.123 s, so the
+    // header's sysUpTime is 86,402,877 ms, the record's times 86,400,000 and 86,401,877 ms.
+    const HEADER_TIME: &str = "0526673d 6553f103 | sysUpTime, seconds";
+
+    #[test]
+    fn the_first_packet_has_the_templates_and_counts_each() {
+        let message = &messages(&[record_v4()])[0];
+        let expected = octets(&[
+            "0009 000c          | version, 12 records",
+            HEADER_TIME,
+            "00000000 00000001  | sequence, Source ID",
+            "0000               | Template FlowSet",
+        ]);
+        assert_eq!(message[..expected.len()], expected);
+        let expected = octets(&[
+            "0100 0017          | template 256, 23 fields",
+            "0008 0004 000c 0004 0007 0002 000b 0002 0004 0001 003c 0001 0005 0001",
+            "0002 0008 0001 0008 0016 0004 0015 0004",
+            "00da 0008 00db 0008 00dc 0008 00dd 0008 00de 0008 00df 0008",
+            "0088 0001 000a 0004 000e 0004 003d 0001 003a 0002 0006 0001",
+            "0101 0018          | template 257",
+        ]);
+        assert_eq!(message[24..24 + expected.len()], expected);
+        assert_eq!(usize::from(BigEndian::read_u16(&message[22..])), message.len() - 20);
+    }
+
+    #[test]
+    fn the_second_packet_has_the_options_template_with_lengths_in_octets() {
+        let message = &messages(&[record_v4()])[1];
+        let expected = octets(&[
+            "0009 0001",
+            HEADER_TIME,
+            "00000000 00000000  | Source ID 0 has a sequence of its own",
+            "0001 0030          | Options Template FlowSet",
+            "010c 0004 0020     | 268, 4 octets of scopes, 32 of options",
+            "0001 0004          | System",
+            "0029 0008 002a 0008 0028 0008 00a4 0008 00a5 0008 00a6 0008 00a7 0008 00a8 0008",
+            "0000               | padding",
+        ]);
+        assert_eq!(message[..], expected);
+    }
+
+    #[test]
+    fn a_data_flowset_of_ipv4() {
+        let message = &messages(&[record_v4()])[2];
+        let expected = octets(&[
+            "0009 0001",
+            HEADER_TIME,
+            "00000001 00000001  | the second packet of Source ID 1",
+            "0100 0068",
+            "c0000201 c6336402 c001 01bb 06 04 28",
+            "0000000000000102 00000000000a0b0c",
+            "05265c00 05266355  | first and last switched",
+            "0000000000000002 0000000000000001 0000000000000003",
+            "0000000000000004 0000000000000005 0000000000000006",
+            "03 00000007 00000000 00 0000 1b",
+        ]);
+        assert_eq!(message[..], expected);
+    }
+
+    #[test]
+    fn a_data_flowset_of_ipv6_icmp_with_a_tag() {
+        let message = &messages(&[record_v6()])[2];
+        let expected = octets(&[
+            "0009 0001",
+            HEADER_TIME,
+            "00000001 00000001",
+            "010b 0088",
+            "20010db8000000000000000000000001",
+            "20010db8000000000000000000000002",
+            "0000 8000 3a 06 28",
+            "0000000000000102 00000000000a0b0c",
+            "05265c00 05266355",
+            "0000000000000000 0000000000000000 0000000000000000",
+            "0000000000000000 0000000000000000 0000000000000000",
+            "01 00000007 00000000 00 0064 00",
+            "8000 8000 0064     | ICMP in both fields, the tag",
+            "0000               | padding",
+        ]);
+        assert_eq!(message[..], expected);
+    }
+
+    #[test]
+    fn the_statistics_are_options_data() {
+        let message = &messages(&[record_v4()])[3];
+        let expected = octets(&[
+            "0009 0001",
+            HEADER_TIME,
+            "00000001 00000000",
+            "010c 0048",
+            "00000001           | the Source ID of the flows",
+            "0000000000000003 0000000000000001",
+        ]);
+        assert_eq!(message[..expected.len()], expected);
+        assert_eq!(message.len(), 20 + 0x48);
+    }
+}

@@ -273,8 +273,17 @@ fn fields(kind: Kind, dialect: Dialect) -> Vec<Field> {
     match kind.form() {
         Form::Plain => fields.push(field::tcp_flags_octet),
         Form::WideFlags => fields.push(field::tcp_flags),
-        Form::Icmp if kind.is_ipv6() => fields.extend([field::tcp_flags_octet, field::icmp_ipv6]),
-        Form::Icmp => fields.extend([field::tcp_flags_octet, field::icmp_ipv4]),
+        Form::Icmp => {
+            fields.push(field::tcp_flags_octet);
+            // RFC 3954 §8 knows one ICMP field (32) for both; nfcapd 1.7.1 looks for no other in v9, and shows type 0
+            // without it. Newer collectors take either.
+            if dialect == Dialect::NetFlow9 || !kind.is_ipv6() {
+                fields.push(field::icmp_ipv4);
+            }
+            if kind.is_ipv6() {
+                fields.push(field::icmp_ipv6);
+            }
+        }
     }
     if kind.is_tagged() {
         fields.push(field::dot1q_vlan);

@@ -1,17 +1,36 @@
 //! Records and a transport for the tests beside the code.
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::decode::IpVersion;
 use crate::export::outlet::Outlet;
-use crate::export::transport::{Failure, Session, Transport};
+use crate::export::transport::{Failure, Lost, Session, Transport};
 use crate::flow::{EndReason, FlowRecord};
 use crate::time::Timestamp;
 
 /// 2023-11-14 22:13:20.123456789 UTC and so many milliseconds.
 pub fn after(millis: u64) -> Timestamp {
     Timestamp::from_nanos(1_700_000_000_123_456_789 + millis * 1_000_000)
+}
+
+/// The time on the system clock of the tests: 2023-11-14 22:13:23.5 UTC.
+pub fn wall() -> Timestamp {
+    Timestamp::from_nanos(1_700_000_003_500_000_000)
+}
+
+/// Octets written as hexadecimal digits; what stands behind `|` is for the reader.
+pub fn octets(lines: &[&str]) -> Vec<u8> {
+    let digits: Vec<u8> = lines
+        .iter()
+        .flat_map(|line| line.split('|').next())
+        .flat_map(str::chars)
+        .filter(|c| !c.is_whitespace())
+        .map(|c| c.to_digit(16).expect("a hexadecimal digit") as u8)
+        .collect();
+    assert!(digits.len().is_multiple_of(2));
+    digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
 }
 
 /// A TCP record over IPv4, each field with a value of its own.
@@ -65,27 +84,45 @@ pub fn record_v6() -> FlowRecord {
     }
 }
 
-/// A transport that keeps what it is given.
-pub struct Kept {
-    messages: Arc<Mutex<Vec<Vec<u8>>>>,
-    limit: usize,
-    begun: bool,
-    forgets_templates: bool,
-}
-
-/// The messages a [`Kept`] transport was given.
+/// The messages a collector was given.
 pub type Messages = Arc<Mutex<Vec<Vec<u8>>>>;
 
-/// An outlet that keeps messages of up to `limit` octets, as a collector over UDP does.
+/// A collector that keeps messages of up to `limit` octets, as one over UDP does.
 pub fn kept(limit: usize) -> (Outlet, Messages) {
-    let messages = Messages::default();
-    let transport = Kept { messages: messages.clone(), limit, begun: false, forgets_templates: true };
-    (Outlet::new("test".to_owned(), Box::new(transport)), messages)
+    let (outlet, collector) = collector(limit, true);
+    (outlet, collector.messages)
+}
+
+/// The collector's side of an [`Outlet`].
+#[derive(Clone, Default)]
+pub struct Collector {
+    /// What it was given.
+    pub messages: Messages,
+    /// Whether it is gone: a message fails and ends the session, and no new one begins.
+    pub gone: Arc<AtomicBool>,
+}
+
+/// A collector, over UDP if it `forgets_templates`, else over TCP.
+pub fn collector(limit: usize, forgets_templates: bool) -> (Outlet, Collector) {
+    let collector = Collector::default();
+    let transport = Kept { collector: collector.clone(), limit, connected: false, forgets_templates };
+    (Outlet::new("test".to_owned(), Box::new(transport)), collector)
+}
+
+struct Kept {
+    collector: Collector,
+    limit: usize,
+    connected: bool,
+    forgets_templates: bool,
 }
 
 impl Transport for Kept {
     fn session(&mut self) -> io::Result<Session> {
-        Ok(if std::mem::replace(&mut self.begun, true) { Session::Same } else { Session::New })
+        if self.connected {
+            return Ok(Session::Same);
+        }
+        self.connected = !self.collector.gone.load(Ordering::Relaxed);
+        Ok(if self.connected { Session::New } else { Session::Down })
     }
 
     fn limit(&self) -> usize {
@@ -98,7 +135,11 @@ impl Transport for Kept {
 
     fn send(&mut self, message: &[u8]) -> Result<bool, Failure> {
         assert!(message.len() <= self.limit, "{} octets where {} fit", message.len(), self.limit);
-        self.messages.lock().expect("no test panicked with it").push(message.to_vec());
+        if self.collector.gone.load(Ordering::Relaxed) {
+            self.connected = false;
+            return Err(Failure { error: io::ErrorKind::ConnectionReset.into(), lost: Lost::This });
+        }
+        self.collector.messages.lock().expect("no test panicked with it").push(message.to_vec());
         Ok(true)
     }
 
