@@ -12,7 +12,7 @@ pub mod wire;
 use std::time::{Duration, Instant};
 
 /// The longest any condition is waited for: only a run that fails takes so long.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Looks again and again whether something has come about; fails with `what` if it does not.
 pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {

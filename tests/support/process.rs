@@ -68,7 +68,8 @@ impl Drop for Program {
     fn drop(&mut self) {
         if !self.ended {
             // What it forked is in its group, and nothing else is.
-            kill(&["-KILL", "--", &format!("-{}", self.child.id())]);
+            kill(&["-KILL", &format!("-{}", self.child.id())]);
+            let _ = self.child.kill();
             let _ = self.child.wait();
         }
     }
