@@ -100,7 +100,9 @@ impl Stored {
                 records.push(Record::empty());
                 continue;
             }
-            let (Some(record), Some((name, value))) = (records.last_mut(), line.split_once(" = ")) else { continue };
+            let (Some(record), Some((name, value))) = (records.last_mut(), line.split_once(" = ")) else {
+                continue;
+            };
             set(record, name.trim(), value.trim());
         }
         records
@@ -126,7 +128,9 @@ fn set(record: &mut Record, name: &str, value: &str) {
         "dst port" => record.destination_port = number() as u16,
         "ICMP" => {
             let (of_type, code) = first.split_once('.').expect("type.code");
-            let octet = |text: &str| text.parse::<u16>().unwrap_or_else(|error| panic!("{name}: {error} in {value:?}"));
+            let octet = |text: &str| {
+                text.parse::<u16>().unwrap_or_else(|error| panic!("{name}: {error} in {value:?}"))
+            };
             record.destination_port = octet(of_type) << 8 | octet(code);
         }
         "src tos" => record.tos = number() as u8,

@@ -34,7 +34,8 @@ fn number(object: &Value, name: &str) -> u64 {
 fn millis(object: &Value, name: &str) -> u64 {
     let text = object[name].as_str().unwrap_or_else(|| panic!("{name}: no text in {object}"));
     let (seconds, micros) = text.split_once('.').unwrap_or_else(|| panic!("{name}: no fraction in {object}"));
-    let part = |digits: &str| digits.parse::<u64>().unwrap_or_else(|error| panic!("{name}: {error} in {object}"));
+    let part =
+        |digits: &str| digits.parse::<u64>().unwrap_or_else(|error| panic!("{name}: {error} in {object}"));
     assert_eq!(part(micros) % 1000, 0, "{name} in {object}");
     part(seconds) * 1000 + part(micros) / 1000
 }
@@ -81,8 +82,10 @@ fn as_aggregated(records: &[Record]) -> Vec<Record> {
         if record.flags > 0xFF {
             record.flags = 0;
         }
-        let alike = |other: &&mut Record| Record { packets: 0, octets: 0, ..(*other).clone() }
-            == Record { packets: 0, octets: 0, ..record.clone() };
+        let alike = |other: &&mut Record| {
+            Record { packets: 0, octets: 0, ..(*other).clone() }
+                == Record { packets: 0, octets: 0, ..record.clone() }
+        };
         match all.iter_mut().find(alike) {
             Some(one) => {
                 one.packets += record.packets;
@@ -121,6 +124,11 @@ fn assert_all_arrive(case: &Case, scheme: &str) {
     command.arg("-f").arg(at("config"));
     let mut collector = Program::start(&mut command, &at("log"));
     wait_for_listener(port);
+    // Its plugin, a process of its own, misses the end if it comes while it starts.
+    wait_for(&format!("{what}: the plugin's first round"), || {
+        let log = fs::read_to_string(at("log")).unwrap_or_default();
+        log.contains("Purging cache - END").then_some(())
+    });
     let output = flowtap()
         .args(["read", "--summary", "json", "--to", &format!("{scheme}://127.0.0.1:{port}")])
         .args(&case.captures)

@@ -79,7 +79,12 @@ pub fn ipv4(source: Ipv4Addr, destination: Ipv4Addr, protocol: u8, payload: &[u8
 }
 
 /// An IPv6 packet.
-pub fn ipv6(source: std::net::Ipv6Addr, destination: std::net::Ipv6Addr, protocol: u8, payload: &[u8]) -> Vec<u8> {
+pub fn ipv6(
+    source: std::net::Ipv6Addr,
+    destination: std::net::Ipv6Addr,
+    protocol: u8,
+    payload: &[u8],
+) -> Vec<u8> {
     let mut octets = vec![0x60, 0, 0, 0];
     octets.extend((payload.len() as u16).to_be_bytes());
     octets.extend([protocol, 64]);
@@ -133,7 +138,8 @@ pub fn ethernet(packet: &[u8]) -> Vec<u8> {
 pub fn distinct_flows(path: &Path, flows: u32, start: u64, gap: u64) -> PathBuf {
     let mut capture = Capture::create(path, RAW_IP);
     for number in 0..flows {
-        let octets = ipv4(flow_source(number), Ipv4Addr::new(198, 51, 100, 1), 17, &udp(flow_port(number), 53, &[]));
+        let octets =
+            ipv4(flow_source(number), Ipv4Addr::new(198, 51, 100, 1), 17, &udp(flow_port(number), 53, &[]));
         capture.frame(start + u64::from(number) * gap, &octets);
     }
     capture.finish()

@@ -61,7 +61,11 @@ pub fn signal(child: &Child, signal: &str) {
 fn kill(arguments: &[&str]) -> bool {
     // The shell's own: every system has it, and the standard library can only kill.
     let words = format!("kill {}", arguments.join(" "));
-    Command::new("sh").args(["-c", &words]).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+    Command::new("sh")
+        .args(["-c", &words])
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
 }
 
 impl Drop for Program {

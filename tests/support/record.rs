@@ -136,8 +136,7 @@ pub fn from_csv(csv: &str) -> Vec<Record> {
 /// The records that stand beside a capture in `pcaps/`.
 pub fn beside(capture: &Path) -> Vec<Record> {
     let path = capture.with_file_name(format!("{}.flows.csv", stem(capture)));
-    let csv =
-        std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let csv = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     from_csv(&csv)
 }
 
@@ -174,7 +173,8 @@ pub fn assert_same(what: &str, expected: &[Record], found: &[Record]) {
     }
     let some = |missing: bool| -> String {
         let side = balance.iter().filter(|(_, count)| (**count > 0) == missing);
-        let lines: Vec<String> = side.take(5).map(|(record, count)| format!("  {count:+} {record}")).collect();
+        let lines: Vec<String> =
+            side.take(5).map(|(record, count)| format!("  {count:+} {record}")).collect();
         lines.join("\n")
     };
     panic!(

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 /// Big-endian number of `length` octets at `at`.
 pub fn number(octets: &[u8], at: usize, length: usize) -> u64 {
-    let octets = octets.get(at..at + length).unwrap_or_else(|| panic!("{length} octets at {at} of {}", octets.len()));
+    let octets =
+        octets.get(at..at + length).unwrap_or_else(|| panic!("{length} octets at {at} of {}", octets.len()));
     octets.iter().fold(0, |value, octet| value << 8 | u64::from(*octet))
 }
 
@@ -76,7 +77,11 @@ pub fn frames(mut stream: &[u8]) -> Vec<Vec<u8>> {
     while !stream.is_empty() {
         assert_eq!(number(stream, 0, 2), 10, "a message begins after {} others", messages.len());
         let length = number(stream, 2, 2) as usize;
-        assert!((16..=stream.len()).contains(&length), "a Length of {length} with {} octets left", stream.len());
+        assert!(
+            (16..=stream.len()).contains(&length),
+            "a Length of {length} with {} octets left",
+            stream.len()
+        );
         messages.push(stream[..length].to_vec());
         stream = &stream[length..];
     }
@@ -119,7 +124,8 @@ impl DataRecord {
 
     /// The number that an IANA element holds.
     pub fn value(&self, id: u16) -> u64 {
-        let octets = self.get(0, id).unwrap_or_else(|| panic!("no element {id} in template {}", self.template));
+        let octets =
+            self.get(0, id).unwrap_or_else(|| panic!("no element {id} in template {}", self.template));
         number(octets, 0, octets.len())
     }
 }
@@ -172,7 +178,8 @@ impl Session {
             at += if options { 6 } else { 4 };
             let mut list = Vec::new();
             for position in 0..fields {
-                let (mut element, length) = (number(content, at, 2) as u16, number(content, at + 2, 2) as u16);
+                let (mut element, length) =
+                    (number(content, at, 2) as u16, number(content, at + 2, 2) as u16);
                 at += 4;
                 let mut enterprise = 0;
                 if element & 0x8000 != 0 {
