@@ -218,7 +218,10 @@ struct DefaultTime(Duration);
 
 impl From<DefaultTime> for clap::builder::OsStr {
     fn from(time: DefaultTime) -> clap::builder::OsStr {
-        humantime::format_duration(time.0).to_string().replace(' ', "").into()
+        match time.0.subsec_nanos() {
+            0 => format!("{}s", time.0.as_secs()).into(),
+            _ => humantime::format_duration(time.0).to_string().replace(' ', "").into(),
+        }
     }
 }
 

@@ -22,8 +22,8 @@ use flowtap::stats::{DestinationReport, RunReport};
 use flowtap::{collect::Printer, progress::Progress};
 use log::{info, warn};
 
-/// Frames between two looks at signals, closed pipes and the progress bar.
-const LOOK_EVERY: u32 = 8192;
+/// Frames between two looks at what need not be looked at for each.
+const LOOK_EVERY: u64 = 8192;
 /// How long a quiet interface is waited for at a time.
 const QUIET_WAIT: Duration = Duration::from_millis(100);
 /// Packets may still be on their way through the kernel's ring for this long.
@@ -106,15 +106,14 @@ fn read(config: ReadConfig, quiet: bool) -> Outcome {
         return Ok(run.close(RunReport::default(), &config.meter, quiet));
     };
     let mut progress = Progress::new(!quiet && std::io::stderr().is_terminal(), files.octets_total());
-    let mut until_look = LOOK_EVERY;
-    while let Some(frame) = files.next_frame() {
-        pipeline.frame(&frame);
-        until_look -= 1;
-        if until_look == 0 {
-            until_look = LOOK_EVERY;
-            if stop.is_asked() || run.nobody_listens() {
-                break;
-            }
+    let mut look_at = LOOK_EVERY;
+    while let Some(frames) = files.next_run() {
+        pipeline.frames(frames);
+        if stop.is_asked() || run.nobody_listens() {
+            break;
+        }
+        if pipeline.counts().frames >= look_at {
+            look_at = pipeline.counts().frames + LOOK_EVERY;
             progress.show(files.octets_read(), pipeline.counts().frames);
         }
     }
@@ -147,7 +146,7 @@ fn live(config: LiveConfig, quiet: bool) -> Outcome {
     loop {
         match capture.next_frame() {
             Ok(Reading::Frame(frame)) => {
-                pipeline.frame(&frame);
+                pipeline.frames(std::iter::once(frame));
                 until_look -= 1;
                 if until_look > 0 {
                     continue;
@@ -191,7 +190,7 @@ struct QuietLink {
 
 impl QuietLink {
     fn clock(&mut self, pipeline: &Pipeline) -> Option<flowtap::time::Timestamp> {
-        let metered = pipeline.counts().metered;
+        let metered = pipeline.counts().metered();
         if metered == 0 {
             return None;
         }

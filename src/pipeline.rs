@@ -158,9 +158,31 @@ impl Destination {
     }
 }
 
+/// Packets that wait to be a batch: slots that are decoded into in place, filled from the front.
+struct Slots {
+    observations: Box<[Observation; BATCH]>,
+    filled: usize,
+}
+
+impl Slots {
+    fn new() -> Slots {
+        Slots { observations: Box::new([Observation::default(); BATCH]), filled: 0 }
+    }
+
+    fn filled(&self) -> &[Observation] {
+        &self.observations[..self.filled]
+    }
+
+    /// The next slot; a full batch has been sent on before it is asked for.
+    #[inline]
+    fn next(&mut self) -> &mut Observation {
+        &mut self.observations[self.filled % BATCH]
+    }
+}
+
 /// Packets on their way to a shard.
 struct Batch {
-    observations: Vec<Observation>,
+    slots: Slots,
     /// The clock at the end of the batch.
     clock: Timestamp,
     /// All Flows end after this batch: time has jumped back.
@@ -178,6 +200,8 @@ struct RecordBatch {
 /// The front of the pipeline: frames in, batches out to the shards.
 pub struct Pipeline {
     intake: Intake,
+    /// What waits for each table.
+    waiting: Vec<Slots>,
     stage: Stage,
     options: PipelineOptions,
     began: Instant,
@@ -200,7 +224,6 @@ enum Stage {
 }
 
 struct Inline {
-    batch: Vec<Observation>,
     meter: Meter,
     records: Vec<FlowRecord>,
     destinations: Vec<Destination>,
@@ -209,16 +232,15 @@ struct Inline {
 
 struct Sharded {
     lanes: Vec<Lane>,
-    /// Packets read since every shard last heard the clock.
+    /// Batches sent since every shard last heard the clock.
     since_clock: usize,
     exporters: Vec<(String, JoinHandle<DestinationReport>)>,
 }
 
 /// The way to one shard.
 struct Lane {
-    batch: Vec<Observation>,
     to: Sender<Batch>,
-    back: Receiver<Vec<Observation>>,
+    back: Receiver<Slots>,
     thread: JoinHandle<RecordCounts>,
 }
 
@@ -269,7 +291,6 @@ impl Pipeline {
         };
         let stage = match options.layout {
             Layout::Inline => Stage::Inline(Box::new(Inline {
-                batch: Vec::with_capacity(BATCH),
                 meter: meter()?,
                 records: Vec::with_capacity(RECORD_BATCH),
                 destinations,
@@ -286,52 +307,108 @@ impl Pipeline {
             clock: ObservationClock::new(options.table.timeouts.active),
             hasher: KeyHasher::new(),
         };
-        Ok(Pipeline { intake, stage, options, began: Instant::now(), dropped: 0 })
+        let waiting = (0..tables).map(|_| Slots::new()).collect();
+        Ok(Pipeline { intake, waiting, stage, options, began: Instant::now(), dropped: 0 })
     }
 
-    /// Takes one frame.
+    /// Takes frames, in the order they were captured.
     #[inline]
-    pub fn frame(&mut self, frame: &Frame<'_>) {
-        let intake = &mut self.intake;
-        intake.counts.frames += 1;
-        intake.counts.wire_octets += u64::from(frame.wire_length);
-        let mut packet = match decode::decode(frame) {
-            Ok(packet) => packet,
-            Err(reason) => return intake.counts.ignore(reason, frame.timestamp, frame.wire_length),
-        };
-        intake.counts.metered += 1;
-        let clock = match intake.clock.observe(packet.timestamp) {
-            ClockStep::At(clock) => clock,
-            ClockStep::Jumped { before, now } => {
-                intake.fragments.clear();
-                self.stage.flush(before, true, &intake.counts.metering, self.options.live);
-                now
+    pub fn frames<'a>(&mut self, frames: impl Iterator<Item = Frame<'a>>) {
+        let tables = self.waiting.len();
+        let (mut read, mut wire_octets) = (0, 0);
+        for frame in frames {
+            read += 1;
+            wire_octets += u64::from(frame.wire_length);
+            // Decoded where it stays, at least where there is one table: a packet that is copied costs twice.
+            let slot = self.waiting[0].next();
+            if let Err(reason) = decode::decode_into(&frame, &mut slot.packet) {
+                self.intake.counts.ignore(reason, frame.timestamp, frame.wire_length);
+                continue;
             }
-        };
-        if packet.fragment != Fragment::Whole {
-            intake.fragments.resolve(&mut packet);
-        }
-        let hash = intake.hasher.hash(&packet);
-        let observation = Observation { packet, clock, hash };
-        match &mut self.stage {
-            Stage::Inline(inline) => {
-                inline.batch.push(observation);
-                if inline.batch.len() == BATCH {
-                    inline.flush(clock, false, &intake.counts.metering, self.options.live);
+            let (slot, clock) = match self.intake.clock.observe(slot.packet.timestamp) {
+                ClockStep::At(clock) => (slot, clock),
+                ClockStep::Jumped { before, now } => {
+                    let packet = slot.packet;
+                    self.jump(before);
+                    let slot = self.waiting[0].next();
+                    slot.packet = packet;
+                    (slot, now)
+                }
+            };
+            slot.clock = clock;
+            if slot.packet.fragment != Fragment::Whole {
+                self.intake.fragments.resolve(&mut slot.packet);
+            }
+            slot.hash = self.intake.hasher.hash(&slot.packet);
+            let mut table = 0;
+            if tables > 1 {
+                table = slot.hash.shard(tables);
+                if table != 0 {
+                    let observation = *slot;
+                    *self.waiting[table].next() = observation;
                 }
             }
-            Stage::Sharded(sharded) => sharded.route(observation, &intake.counts.metering),
+            let waiting = &mut self.waiting[table];
+            waiting.filled += 1;
+            if waiting.filled == BATCH {
+                self.send(table);
+            }
+        }
+        self.intake.counts.frames += read;
+        self.intake.counts.wire_octets += wire_octets;
+    }
+
+    /// Time has jumped back: all Flows end as of `before`, and no first fragment is remembered.
+    #[cold]
+    #[inline(never)]
+    fn jump(&mut self, before: Timestamp) {
+        self.intake.fragments.clear();
+        self.flush(before, true);
+    }
+
+    /// Hands a full batch to its table.
+    #[inline(never)]
+    fn send(&mut self, table: usize) {
+        let clock = self.intake.clock.now();
+        let metering = self.intake.counts.metering;
+        match &mut self.stage {
+            Stage::Inline(inline) => {
+                inline.take(&mut self.waiting[0], clock, false, &metering, self.options.live);
+            }
+            Stage::Sharded(sharded) => {
+                sharded.lanes[table].send(&mut self.waiting[table], clock, false, &metering);
+                sharded.since_clock += 1;
+                if sharded.since_clock >= 4 * self.waiting.len() && self.waiting.len() > 1 {
+                    // A shard whose Flows are quiet must still hear that time goes on.
+                    self.flush(clock, false);
+                }
+            }
         }
     }
 
-    /// Hands on all that waits and lets every shard and exporter know the time: after a read that brought nothing.
-    /// `quiet_since` is the time by which packets that are still on their way are allowed for.
+    /// Hands all that waits to the tables, and the time with it.
+    fn flush(&mut self, clock: Timestamp, drain: bool) {
+        let metering = self.intake.counts.metering;
+        match &mut self.stage {
+            Stage::Inline(inline) => {
+                inline.take(&mut self.waiting[0], clock, drain, &metering, self.options.live);
+            }
+            Stage::Sharded(sharded) => {
+                for (lane, slots) in sharded.lanes.iter().zip(&mut self.waiting) {
+                    lane.send(slots, clock, drain, &metering);
+                }
+                sharded.since_clock = 0;
+            }
+        }
+    }
+
+    /// Hands on all that waits and lets every table and exporter know the time: after a read that brought nothing. The
+    /// observation clock goes on to `clock` if that is given.
     pub fn quiet(&mut self, clock: Option<Timestamp>) {
         if let Some(clock) = clock {
             self.intake.clock.advance(clock);
         }
-        let now = self.intake.clock.now();
-        self.stage.flush(now, false, &self.intake.counts.metering, self.options.live);
+        self.flush(self.intake.clock.now(), false);
     }
 
     /// The observation clock.
@@ -363,8 +440,8 @@ impl Pipeline {
     /// When a thread had died.
     pub fn finish(mut self) -> Result<RunReport, PipelineError> {
         let clock = self.intake.clock.now();
+        self.flush(clock, true);
         let metering = self.intake.counts.metering;
-        self.stage.flush(clock, true, &metering, self.options.live);
         let (records, destinations) = match self.stage {
             Stage::Inline(inline) => inline.finish(clock, &metering),
             Stage::Sharded(sharded) => sharded.finish()?,
@@ -381,17 +458,15 @@ impl Pipeline {
     }
 }
 
-impl Stage {
-    fn flush(&mut self, clock: Timestamp, drain: bool, metering: &MeteringStatistics, live: bool) {
-        match self {
-            Stage::Inline(inline) => inline.flush(clock, drain, metering, live),
-            Stage::Sharded(sharded) => sharded.flush(clock, drain, metering),
-        }
-    }
-}
-
 impl Inline {
-    fn flush(&mut self, clock: Timestamp, drain: bool, metering: &MeteringStatistics, live: bool) {
+    fn take(
+        &mut self,
+        slots: &mut Slots,
+        clock: Timestamp,
+        drain: bool,
+        metering: &MeteringStatistics,
+        live: bool,
+    ) {
         let (records, destinations) = (&mut self.records, &mut self.destinations);
         let mut hand_over = |records: &mut Vec<FlowRecord>| {
             for destination in destinations.iter_mut() {
@@ -399,13 +474,13 @@ impl Inline {
             }
             records.clear();
         };
-        self.meter.take(&self.batch, clock, drain, |record| {
+        self.meter.take(slots.filled(), clock, drain, |record| {
             records.push(record);
             if records.len() == RECORD_BATCH {
                 hand_over(records);
             }
         });
-        self.batch.clear();
+        slots.filled = 0;
         if live && !records.is_empty() {
             hand_over(records);
         }
@@ -476,33 +551,9 @@ impl Sharded {
             };
             let thread =
                 spawn(format!("shard {number}"), move || run_shard(meter, &from, &give_back, out, live))?;
-            lanes.push(Lane { batch: Vec::with_capacity(BATCH), to, back, thread });
+            lanes.push(Lane { to, back, thread });
         }
         Ok(Sharded { lanes, since_clock: 0, exporters })
-    }
-
-    #[inline]
-    fn route(&mut self, observation: Observation, metering: &MeteringStatistics) {
-        let shards = self.lanes.len();
-        let lane = &mut self.lanes[observation.hash.shard(shards)];
-        lane.batch.push(observation);
-        if lane.batch.len() == BATCH {
-            lane.send(observation.clock, false, metering);
-        }
-        self.since_clock += 1;
-        if self.since_clock == BATCH * 4 * shards {
-            // A shard whose Flows are quiet must still hear that time goes on.
-            self.since_clock = 0;
-            if shards > 1 {
-                self.flush(observation.clock, false, metering);
-            }
-        }
-    }
-
-    fn flush(&mut self, clock: Timestamp, drain: bool, metering: &MeteringStatistics) {
-        for lane in &mut self.lanes {
-            lane.send(clock, drain, metering);
-        }
     }
 
     fn finish(self) -> Result<(RecordCounts, Vec<DestinationReport>), PipelineError> {
@@ -522,11 +573,11 @@ impl Sharded {
 }
 
 impl Lane {
-    fn send(&mut self, clock: Timestamp, drain: bool, metering: &MeteringStatistics) {
-        let empty = self.back.try_recv().unwrap_or_else(|_| Vec::with_capacity(BATCH));
-        let observations = std::mem::replace(&mut self.batch, empty);
+    fn send(&self, slots: &mut Slots, clock: Timestamp, drain: bool, metering: &MeteringStatistics) {
+        let empty = self.back.try_recv().unwrap_or_else(|_| Slots::new());
+        let slots = std::mem::replace(slots, empty);
         // A shard hangs up only when it has died; `finish` finds that out and says so.
-        let _ = self.to.send(Batch { observations, clock, drain, metering: *metering });
+        let _ = self.to.send(Batch { slots, clock, drain, metering: *metering });
     }
 }
 
@@ -551,13 +602,13 @@ impl RecordLane {
 fn run_shard(
     mut meter: Meter,
     from: &Receiver<Batch>,
-    give_back: &Sender<Vec<Observation>>,
+    give_back: &Sender<Slots>,
     mut out: RecordLane,
     live: bool,
 ) -> RecordCounts {
     let mut last_sent = Timestamp::EPOCH;
     for mut batch in from {
-        meter.take(&batch.observations, batch.clock, batch.drain, |record| {
+        meter.take(batch.slots.filled(), batch.clock, batch.drain, |record| {
             out.records.push(record);
             if out.records.len() == RECORD_BATCH {
                 out.send(batch.clock, &batch.metering);
@@ -569,8 +620,8 @@ fn run_shard(
             out.send(batch.clock, &batch.metering);
             last_sent = batch.clock;
         }
-        batch.observations.clear();
-        let _ = give_back.try_send(batch.observations);
+        batch.slots.filled = 0;
+        let _ = give_back.try_send(batch.slots);
     }
     meter.counts
 }
@@ -606,5 +657,125 @@ fn run_exporter(
             }
             ExporterClock::Wall => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::capture::LinkType;
+    use crate::decode::{IpVersion, Packet};
+    use crate::export::Delivery;
+    use crate::flow::Timeouts;
+    use crate::flow::table::tests::{plain_twin, seconds, sorted, traffic};
+    use proptest::prelude::*;
+    use std::sync::Mutex;
+
+    /// Keeps what it is given.
+    #[derive(Clone, Default)]
+    struct Keeper {
+        records: Arc<Mutex<Vec<FlowRecord>>>,
+    }
+
+    impl Exporter for Keeper {
+        fn export(&mut self, records: &[FlowRecord]) {
+            self.records.lock().unwrap().extend_from_slice(records);
+        }
+        fn tick(&mut self, _: Timestamp, _: &MeteringStatistics) {}
+        fn finish(&mut self, _: Timestamp, _: &MeteringStatistics) {}
+        fn delivery(&self) -> Delivery {
+            Delivery::default()
+        }
+        fn failure(&self) -> Option<&str> {
+            None
+        }
+    }
+
+    /// The octets of a frame that decodes to `packet`.
+    fn octets(packet: &Packet) -> Vec<u8> {
+        let mut frame = vec![0; 12];
+        let ip_length = packet.octets as u16;
+        if packet.vlan != 0 {
+            frame.extend([0x81, 0x00]);
+            frame.extend(packet.vlan.to_be_bytes());
+        }
+        match packet.ip_version {
+            IpVersion::V4 => {
+                frame.extend([0x08, 0x00, 0x45, packet.tos]);
+                frame.extend(ip_length.to_be_bytes());
+                frame.extend([0, 0, 0, 0, 64, packet.protocol, 0, 0]);
+                frame.extend(&packet.source[..4]);
+                frame.extend(&packet.destination[..4]);
+            }
+            IpVersion::V6 => {
+                frame.extend([0x86, 0xdd, 0x60 | packet.tos >> 4, packet.tos << 4, 0, 0]);
+                frame.extend((ip_length - 40).to_be_bytes());
+                frame.extend([packet.protocol, 64]);
+                frame.extend(&packet.source);
+                frame.extend(&packet.destination);
+            }
+        }
+        frame.extend(packet.source_port.to_be_bytes());
+        frame.extend(packet.destination_port.to_be_bytes());
+        frame.extend([0; 8]);
+        frame.extend((0x5000 | packet.tcp_flags).to_be_bytes());
+        frame
+    }
+
+    fn run(packets: &[Packet], layout: Layout, timeouts: Timeouts) -> (Vec<FlowRecord>, RunReport) {
+        let keeper = Keeper::default();
+        let destination = Destination {
+            name: "memory".to_string(),
+            exporter: Box::new(keeper.clone()),
+            clock: ExporterClock::Packet,
+        };
+        let table = TableOptions { timeouts, max_flows: 10_000 };
+        let options = PipelineOptions { layout, table, live: false };
+        let mut pipeline = Pipeline::start(options, vec![destination]).unwrap();
+        for packet in packets {
+            let data = octets(packet);
+            pipeline.frames(std::iter::once(Frame {
+                timestamp: packet.timestamp,
+                wire_length: data.len() as u32,
+                link_type: LinkType::ETHERNET,
+                interface: packet.interface,
+                data: &data,
+            }));
+        }
+        let report = pipeline.finish().unwrap();
+        let records = std::mem::take(&mut *keeper.records.lock().unwrap());
+        (records, report)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+        #[test]
+        fn every_layout_gives_the_records_of_the_plain_twin_and_sums_that_close(
+            seed: u64,
+            count in 1..4000usize,
+            timeouts in prop::sample::select(vec![(60, 15, 1), (5, 1, 0), (1800, 300, 5), (60, 0, 1)]),
+        ) {
+            let timeouts = seconds(timeouts.0, timeouts.1, timeouts.2);
+            let packets: Vec<Packet> = traffic(seed, count)
+                .into_iter()
+                .map(|packet| Packet { octets: packet.octets.max(60), ..packet })
+                .collect();
+            let expected = sorted(plain_twin(&packets, &timeouts));
+            for layout in [Layout::Inline, Layout::Shards(1), Layout::Shards(2), Layout::Shards(3), Layout::Shards(8)] {
+                let (records, report) = run(&packets, layout, timeouts);
+                prop_assert_eq!(report.frames.frames, count as u64);
+                prop_assert_eq!(report.frames.metered(), count as u64);
+                prop_assert_eq!(report.records.packets, count as u64);
+                prop_assert_eq!(report.records.records, records.len() as u64);
+                prop_assert_eq!(sorted(records), expected.clone(), "{:?}", layout);
+            }
+        }
+    }
+
+    #[test]
+    fn layouts_follow_the_cores() {
+        assert_eq!(Layout::for_files(1), Layout::Inline);
+        assert_eq!(Layout::for_files(2), Layout::Shards(1));
+        assert_eq!(Layout::for_live(2), Layout::Inline);
     }
 }

@@ -20,8 +20,6 @@ pub struct FrameCounts {
     pub frames: u64,
     /// Their octets on the wire.
     pub wire_octets: u64,
-    /// Frames that are counted in a record.
-    pub metered: u64,
     /// Frames that are not, by reason, in the order of [`Ignored`].
     pub ignored: [u64; 4],
     /// What the Metering Process Reliability record tells (RFC 7011 §4.2).
@@ -29,6 +27,11 @@ pub struct FrameCounts {
 }
 
 impl FrameCounts {
+    /// Frames that are counted in a record: all that are not ignored.
+    pub fn metered(&self) -> u64 {
+        self.frames - self.ignored.iter().sum::<u64>()
+    }
+
     /// Counts a frame that is not metered.
     #[cold]
     pub fn ignore(&mut self, reason: Ignored, timestamp: Timestamp, wire_octets: u32) {
@@ -118,6 +121,7 @@ struct JsonReport<'a> {
     frames: u64,
     wire_octets: u64,
     metered: u64,
+    packets: u64,
     octets: u64,
     ignored: JsonIgnored,
     filtered: u64,
@@ -176,7 +180,8 @@ impl RunReport {
         let report = JsonReport {
             frames: self.frames.frames,
             wire_octets: self.frames.wire_octets,
-            metered: self.frames.metered,
+            metered: self.frames.metered(),
+            packets: self.records.packets,
             octets: self.records.octets,
             ignored: JsonIgnored { link_type, non_ip, truncated, malformed },
             filtered: self.filtered,
@@ -230,7 +235,7 @@ impl RunReport {
                 self.layout
             ),
         );
-        let mut metered = format!("{} packets", grouped(self.frames.metered));
+        let mut metered = format!("{} packets", grouped(self.frames.metered()));
         let names = ["link type not decoded", "not IP", "truncated", "malformed"];
         let ignored: Vec<String> = names
             .iter()

@@ -67,7 +67,7 @@ fn compare(
         }
     }
     let number = |name: &str| counts[name].as_u64().unwrap_or(u64::MAX);
-    if number("frames") != number("metered") + ignored {
+    if number("frames") != number("metered") + ignored || number("packets") != number("metered") {
         return Err(format!("{what}: the sums do not close: {counts}"));
     }
     let damaged = expected["damaged"].as_array().map_or(0, Vec::len);

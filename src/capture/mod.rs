@@ -1,6 +1,6 @@
 //! The Observation Point (RFC 5470 §2): where frames come from.
 //!
-//! In: capture files ([`file`]) or an interface ([`live`]). Out: a [`Frame`] at a time, borrowed from the source's
+//! In: capture files ([`mod@file`]) or an interface ([`live`]). Out: a [`Frame`] at a time, borrowed from the source's
 //! buffer, in the order they are to be metered.
 
 pub mod file;

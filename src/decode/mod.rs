@@ -134,7 +134,7 @@ pub fn decode(frame: &Frame<'_>) -> Result<Packet, Ignored> {
 ///
 /// # Errors
 /// The one reason why the frame is not metered.
-#[inline]
+#[inline(always)] // the frame is then never put together in memory
 pub fn decode_into(frame: &Frame<'_>, packet: &mut Packet) -> Result<(), Ignored> {
     if frame.link_type == LinkType::ETHERNET
         && let Ok(ethernet) = Ethernet2HeaderSlice::from_slice(frame.data)

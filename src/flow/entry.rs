@@ -59,6 +59,15 @@ const CLOSING: u8 = 4;
 /// Some flag counts stand in the table's [`WideCounts`].
 const WIDE: u8 = 8;
 
+/// The state of a live Flow of this version, as far as it tells Flows apart.
+#[inline(always)]
+fn kind(ip_version: IpVersion) -> u8 {
+    match ip_version {
+        IpVersion::V4 => LIVE,
+        IpVersion::V6 => LIVE | IPV6,
+    }
+}
+
 /// For each value of the flags' low octet, a one in the octet of each flag that is set.
 static SPREAD: [u64; 256] = spread();
 
@@ -77,17 +86,6 @@ const fn spread() -> [u64; 256] {
 }
 
 const OUTGROWN: u64 = 0x8080_8080_8080_8080;
-
-/// What the table has to do after a packet was added.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Added {
-    /// Some flag count has outgrown its octet: [`FlowEntry::move_counts`] is due, before the next packet.
-    pub(super) outgrown: bool,
-    /// The packet closed the Flow: its deadline has come nearer.
-    pub(super) closed: bool,
-    /// The packet was earlier than all before it: the active timeout has come nearer.
-    pub(super) earlier: bool,
-}
 
 impl FlowEntry {
     #[inline]
@@ -117,22 +115,33 @@ impl FlowEntry {
         self.packets == u32::MAX
     }
 
-    /// Whether this is the live Flow of `packet`; `pair` is the address pair beside it.
-    #[inline]
-    pub(super) fn is_flow_of(&self, packet: &Packet, pair: &AddressPair) -> bool {
-        let ports =
-            (self.source_port ^ packet.source_port) | (self.destination_port ^ packet.destination_port);
-        if ports != 0 || self.protocol != packet.protocol || !self.is_live() {
-            return false;
-        }
+    /// Whether this is the live Flow of `packet`; `pair` gives the address pair beside it, and is asked over IPv6 alone. (A
+    /// reference in its place is read ahead for every packet, from a cache line that nobody has asked for.)
+    #[inline(always)]
+    pub(super) fn is_flow_of<'a>(
+        &self,
+        packet: &Packet,
+        pair: impl FnOnce() -> Option<&'a AddressPair>,
+    ) -> bool {
+        let number = u32::from_ne_bytes;
+        let head = |a: &[u8; 16]| number([a[0], a[1], a[2], a[3]]);
+        // All that differs, together: one branch that nearly always goes one way.
+        let differs = u32::from(self.source_port ^ packet.source_port)
+            | u32::from(self.destination_port ^ packet.destination_port)
+            | u32::from(self.protocol ^ packet.protocol)
+            | u32::from((self.state & (LIVE | IPV6)) ^ kind(packet.ip_version));
         match packet.ip_version {
             IpVersion::V4 => {
-                !self.is_ipv6()
-                    && self.source == packet.source[..4]
-                    && self.destination == packet.destination[..4]
+                differs
+                    | (number(self.source) ^ head(&packet.source))
+                    | (number(self.destination) ^ head(&packet.destination))
+                    == 0
             }
             IpVersion::V6 => {
-                self.is_ipv6() && pair.source == packet.source && pair.destination == packet.destination
+                differs == 0
+                    && pair().is_some_and(|pair| {
+                        pair.source == packet.source && pair.destination == packet.destination
+                    })
             }
         }
     }
@@ -162,15 +171,32 @@ impl FlowEntry {
             protocol: packet.protocol,
             tos: packet.tos,
             ae_count: u8::from(flags & tcp_flags::AE != 0),
-            state: LIVE
-                | if packet.ip_version == IpVersion::V6 { IPV6 } else { 0 }
-                | if closing { CLOSING } else { 0 },
+            state: kind(packet.ip_version) | if closing { CLOSING } else { 0 },
         };
     }
 
-    /// Adds a packet of this Flow.
+    /// Whether `packet` of this live Flow changes nothing but its counters: it does not close the Flow, nor reuse the ports
+    /// of a closing one, nor comes before its first, and every counter has room.
+    #[inline(always)]
+    pub(super) fn is_plain_next(&self, packet: &Packet) -> bool {
+        const CLOSES: u16 = tcp_flags::FIN | tcp_flags::RST;
+        // A closing Flow takes FIN and RST in its stride, but not SYN.
+        let notable = if self.is_closing() { tcp_flags::SYN } else { CLOSES };
+        packet.tcp_flags & notable == 0
+            && packet.timestamp.nanos() >= self.first
+            && !self.counts_are_full()
+            && !self.is_full()
+    }
+
+    /// Whether some flag count has no room for one more: [`FlowEntry::move_counts`] is due before the next packet.
     #[inline]
-    pub(super) fn add(&mut self, packet: &Packet) -> Added {
+    pub(super) fn counts_are_full(&self) -> bool {
+        self.flag_counts & OUTGROWN != 0 || self.ae_count & 0x80 != 0
+    }
+
+    /// Adds a packet of this Flow; true if it is the earliest so far, so that the active timeout has come nearer.
+    #[inline]
+    pub(super) fn add(&mut self, packet: &Packet) -> bool {
         let nanos = packet.timestamp.nanos();
         let earlier = nanos < self.first;
         self.first = self.first.min(nanos);
@@ -181,15 +207,10 @@ impl FlowEntry {
         self.later_flags |= flags;
         self.flag_counts += SPREAD[usize::from(flags & 0xff)];
         self.ae_count += u8::from(flags & tcp_flags::AE != 0);
-        let was_closing = self.is_closing();
         if flags & (tcp_flags::FIN | tcp_flags::RST) != 0 {
             self.state |= CLOSING;
         }
-        Added {
-            outgrown: self.flag_counts & OUTGROWN != 0 || self.ae_count & 0x80 != 0,
-            closed: self.is_closing() && !was_closing,
-            earlier,
-        }
+        earlier
     }
 
     /// Moves the flag counts to `wide`, so that they begin again at 0.
@@ -295,9 +316,10 @@ mod tests {
             one.tcp_flags = bits;
             entry.begin(&one);
             for _ in 1..1000 {
-                if entry.add(&one).outgrown {
+                if entry.counts_are_full() {
                     entry.move_counts(&mut wide);
                 }
+                entry.add(&one);
             }
             let pair = AddressPair::zeroed();
             let record = entry.record(&pair, Some(&wide), EndReason::Idle, Timestamp::EPOCH);

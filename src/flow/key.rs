@@ -11,7 +11,7 @@ use ahash::RandomState;
 use crate::decode::{IpVersion, Packet};
 
 /// The hash of a Flow Key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct KeyHash {
     /// Chooses the shard: the same for both directions.
     route: u32,
@@ -51,7 +51,7 @@ impl KeyHasher {
     }
 
     /// The hash of a packet's Flow Key.
-    #[inline]
+    #[inline(always)] // called once a packet, from one place
     pub fn hash(&self, packet: &Packet) -> KeyHash {
         let mut hasher = self.state.build_hasher();
         let ports = (packet.source_port, packet.destination_port);
@@ -59,8 +59,9 @@ impl KeyHasher {
         // The two ends in one order whatever the direction; which came first is the direction bit.
         let forward = match packet.ip_version {
             IpVersion::V4 => {
+                // Any order of the octets will do, as long as it is one.
                 let end = |address: &[u8; 16], port: u16| {
-                    u64::from(u32::from_be_bytes([address[0], address[1], address[2], address[3]])) << 16
+                    u64::from(u32::from_ne_bytes([address[0], address[1], address[2], address[3]])) << 16
                         | u64::from(port)
                 };
                 let source = end(&packet.source, ports.0);

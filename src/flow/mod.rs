@@ -12,7 +12,7 @@
 //! ```
 
 pub mod clock;
-pub mod entry;
+mod entry;
 pub mod expiry;
 mod index;
 pub mod key;
@@ -31,7 +31,7 @@ use crate::decode::Packet;
 use crate::time::Timestamp;
 
 /// A packet on its way to its shard.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Observation {
     /// The packet.
     pub packet: Packet,

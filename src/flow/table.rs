@@ -123,33 +123,51 @@ impl FlowTable {
                 self.index.prefetch(one.hash.index());
             }
             let mut candidates = [NO_SLOT; BATCH];
+            let (entries, pairs) = (self.entries.as_slice(), self.pairs.as_slice());
             for (one, candidate) in chunk.iter().zip(&mut candidates) {
                 if let Some(slot) = self.index.find(one.hash.index(), |_| true) {
                     *candidate = slot;
-                    prefetch(self.entries.as_slice(), slot as usize);
+                    prefetch(entries, slot as usize);
                     if one.packet.ip_version == IpVersion::V6 {
-                        prefetch(self.pairs.as_slice(), slot as usize);
+                        prefetch(pairs, slot as usize);
                     }
                 }
             }
-            for (one, &candidate) in chunk.iter().zip(&candidates) {
-                self.observe_one(one, candidate, sink);
+            for (one, candidate) in chunk.iter().zip(candidates) {
+                if !self.continues(one, candidate) {
+                    self.observe_any(one, candidate, sink);
+                }
             }
         }
+    }
+
+    /// Adds a packet to the live Flow in `slot` if it is simply one more of that Flow; else does nothing and says so. What
+    /// nearly every packet is.
+    #[inline(always)]
+    fn continues(&mut self, one: &Observation, slot: u32) -> bool {
+        let slot = slot as usize;
+        let Some(entry) = self.entries.as_mut_slice().get_mut(slot) else { return false };
+        let packet = &one.packet;
+        if !entry.is_flow_of(packet, || self.pairs.as_slice().get(slot)) || !entry.is_plain_next(packet) {
+            return false;
+        }
+        if self.deadlines.deadline(entry.first, entry.last, entry.is_closing()) <= one.clock.nanos() {
+            return false;
+        }
+        entry.add(packet);
+        true
     }
 
     /// Whether `slot` holds the Flow of this packet.
     #[inline]
     fn holds(&self, slot: u32, one: &Observation) -> bool {
         let slot = slot as usize;
-        match (self.entries.as_slice().get(slot), self.pairs.as_slice().get(slot)) {
-            (Some(entry), Some(pair)) => entry.is_flow_of(&one.packet, pair),
-            _ => false,
-        }
+        let entry = self.entries.as_slice().get(slot);
+        entry.is_some_and(|entry| entry.is_flow_of(&one.packet, || self.pairs.as_slice().get(slot)))
     }
 
-    #[inline]
-    fn observe_one(&mut self, one: &Observation, candidate: u32, sink: &mut impl FnMut(FlowRecord)) {
+    /// Meters any packet at all.
+    fn observe_any(&mut self, one: &Observation, candidate: u32, sink: &mut impl FnMut(FlowRecord)) {
         let slot = if self.holds(candidate, one) {
             candidate
         } else {
@@ -159,30 +177,22 @@ impl FlowTable {
             }
         };
         let packet = &one.packet;
-        let clock = one.clock.nanos();
         let entry = &mut self.entries.as_mut_slice()[slot as usize];
         let closing = entry.is_closing();
         let deadline = self.deadlines.deadline(entry.first, entry.last, closing);
         let reused = closing && packet.tcp_flags & tcp_flags::SYN != 0;
-        if deadline <= clock || reused || entry.is_full() {
+        if deadline <= one.clock.nanos() || reused || entry.is_full() {
             return self.restart(slot, one, sink);
         }
-        let added = entry.add(packet);
-        if added.outgrown {
+        if entry.counts_are_full() {
             self.move_counts(slot);
         }
-        if added.closed || added.earlier {
-            self.come_nearer(slot, added.closed, one.clock, sink);
-        }
-    }
-
-    /// A packet made the deadline come nearer: moves the timer, or ends the Flow at once where linger is 0.
-    #[cold]
-    #[inline(never)]
-    fn come_nearer(&mut self, slot: u32, closed: bool, clock: Timestamp, sink: &mut impl FnMut(FlowRecord)) {
+        let entry = &mut self.entries.as_mut_slice()[slot as usize];
+        let nearer = entry.add(packet);
+        let closed = entry.is_closing() && !closing;
         if closed && self.deadlines.ends_at_once() {
-            self.end(slot, EndReason::End, clock, sink);
-        } else {
+            self.end(slot, EndReason::End, one.clock, sink);
+        } else if closed || nearer {
             self.set_timer(slot);
         }
     }
@@ -442,7 +452,7 @@ pub(crate) mod tests {
         }
     }
 
-    fn seconds(active: u64, idle: u64, linger: u64) -> Timeouts {
+    pub(crate) fn seconds(active: u64, idle: u64, linger: u64) -> Timeouts {
         Timeouts {
             active: Duration::from_secs(active),
             idle: Duration::from_secs(idle),
@@ -497,7 +507,7 @@ pub(crate) mod tests {
     }
 
     /// The metering rules once more, on a page, a packet at a time.
-    fn plain_twin(packets: &[Packet], timeouts: &Timeouts) -> Vec<FlowRecord> {
+    pub(crate) fn plain_twin(packets: &[Packet], timeouts: &Timeouts) -> Vec<FlowRecord> {
         let (active, idle) = (timeouts.active.as_nanos() as u64, timeouts.idle.as_nanos() as u64);
         let linger = idle.min(timeouts.linger.as_nanos() as u64);
         type Key = (bool, [u8; 16], [u8; 16], u8, u16, u16);
@@ -586,7 +596,7 @@ pub(crate) mod tests {
         records
     }
 
-    fn sorted(mut records: Vec<FlowRecord>) -> Vec<FlowRecord> {
+    pub(crate) fn sorted(mut records: Vec<FlowRecord>) -> Vec<FlowRecord> {
         for record in &mut records {
             record.ended = Timestamp::EPOCH; // the twin does not say
         }
@@ -595,7 +605,7 @@ pub(crate) mod tests {
     }
 
     /// Traffic between few hosts, with every flag, late packets, gaps longer than each timeout and clock jumps.
-    fn traffic(seed: u64, count: usize) -> Vec<Packet> {
+    pub(crate) fn traffic(seed: u64, count: usize) -> Vec<Packet> {
         let mut state = seed | 1;
         let mut random = |below: u64| {
             state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);

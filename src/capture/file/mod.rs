@@ -76,10 +76,9 @@ pub struct CaptureFiles {
     current: usize,
     /// It goes on as long as its next timestamp, in ns, lies below this: nobody else's turn comes before.
     bound: u64,
-    /// Frames of the current reader whose turn has come, all in its buffer; those from `next` to `end` are still to be
-    /// given out. Gathering them apart keeps parser, merge and filter out of the caller's loop.
+    /// Frames of the current reader whose turn has come, `end` of them, all in its buffer. Gathering them apart keeps
+    /// parser, merge and filter out of the caller's loop.
     run: Box<[Head; RUN]>,
-    next: usize,
     end: usize,
     /// The current reader's frame behind the run, if another's turn comes before it.
     beyond: Option<Head>,
@@ -99,6 +98,28 @@ pub struct CaptureFiles {
     most_open: usize,
 }
 
+/// Frames that follow each other, borrowed from the buffer of the file they are in.
+pub struct Run<'a> {
+    heads: std::slice::Iter<'a, Head>,
+    reader: &'a Reader,
+}
+
+impl<'a> Iterator for Run<'a> {
+    type Item = Frame<'a>;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<Frame<'a>> {
+        self.heads.next().map(|head| self.reader.frame(head))
+    }
+
+    #[inline]
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.heads.size_hint()
+    }
+}
+
+impl ExactSizeIterator for Run<'_> {}
+
 impl CaptureFiles {
     /// Takes up the captures named: files, directories of them, `-` for standard input. No file is read yet but the
     /// first octets of those in a directory; one that cannot be opened becomes a failure when its turn comes.
@@ -113,7 +134,6 @@ impl CaptureFiles {
             current: 0,
             bound: u64::MAX,
             run: Box::new([Head::NONE; RUN]),
-            next: 0,
             end: 0,
             beyond: None,
             waiting: BinaryHeap::new(),
@@ -195,22 +215,22 @@ impl CaptureFiles {
         self.failures.push(FileError { path: path.to_path_buf(), offset: None, decompressed: false, reason });
     }
 
-    /// The next frame; none once all is read. Frames that the filter leaves out are counted and passed over.
+    /// The next frames, in order, at least one; none once all is read. Frames that the filter leaves out are counted and
+    /// passed over.
     #[inline]
-    pub fn next_frame(&mut self) -> Option<Frame<'_>> {
-        if self.next == self.end && !self.gather() {
+    pub fn next_run(&mut self) -> Option<Run<'_>> {
+        if !self.gather() {
             return None;
         }
-        let head = self.run.get(self.next)?;
-        self.next += 1;
-        Some(self.readers.get(self.current)?.frame(head))
+        let reader = self.readers.get(self.current)?;
+        Some(Run { heads: self.run[..self.end].iter(), reader })
     }
 
     /// Gathers the next run; false once all is read.
     #[inline(never)]
     fn gather(&mut self) -> bool {
         loop {
-            (self.next, self.end) = (0, 0);
+            self.end = 0;
             let head = match self.beyond.take() {
                 Some(head) => self.turn(Some(head)),
                 None => match self.readers.get_mut(self.current).and_then(Reader::advance) {

@@ -190,10 +190,10 @@ fn read_octets(octets: &[u8]) -> (Vec<Owned>, Option<FileError>) {
 
 fn read_files(files: &mut CaptureFiles) -> Vec<Owned> {
     let mut frames = Vec::new();
-    while let Some(frame) = files.next_frame() {
-        frames.push(frame.into());
+    while let Some(run) = files.next_run() {
+        frames.extend(run.map(Owned::from));
     }
-    assert!(files.next_frame().is_none(), "the end stays the end");
+    assert!(files.next_run().is_none(), "the end stays the end");
     frames
 }
 
@@ -819,11 +819,13 @@ fn more_overlapping_files_than_may_be_open_are_put_down_and_taken_up_again() {
     let mut files = open(&paths);
     let mut last = None;
     let mut read = 0;
-    while let Some(frame) = files.next_frame() {
-        let now = frame.timestamp;
-        assert!(last.is_none_or(|last| last < now));
-        last = Some(now);
-        read += 1;
+    while let Some(run) = files.next_run() {
+        for frame in run {
+            let now = frame.timestamp;
+            assert!(last.is_none_or(|last| last < now));
+            last = Some(now);
+            read += 1;
+        }
         assert!(files.open.len() <= MOST_OPEN);
     }
     assert_eq!(read, count * 20);
@@ -858,8 +860,8 @@ fn rotated_files_are_open_one_at_a_time() {
         .collect();
     let mut files = open(&paths);
     let mut read = 0;
-    while files.next_frame().is_some() {
-        read += 1;
+    while let Some(run) = files.next_run() {
+        read += run.len();
         assert!(files.open.len() <= 1);
     }
     assert_eq!(read, 2_400);
@@ -913,11 +915,14 @@ fn a_file_that_changes_while_others_have_their_turn_is_an_error() {
             written(&folder, &format!("{name}.new"), &compress(&octets));
             let first = written(&folder, "first", &pcap_at(&[0], b'f'));
             let mut files = open(&[path.clone(), first]);
-            assert_eq!(files.next_frame().unwrap().timestamp.nanos(), 0);
+            let times = |files: &mut CaptureFiles| -> Vec<u64> {
+                files.next_run().unwrap().map(|frame| frame.timestamp.nanos()).collect()
+            };
+            assert_eq!(times(&mut files), [0]);
             change(&path);
             // The frame read before is still there.
-            assert_eq!(files.next_frame().unwrap().timestamp.nanos(), 1);
-            assert!(files.next_frame().is_none());
+            assert_eq!(times(&mut files), [1]);
+            assert!(files.next_run().is_none());
             assert_eq!(files.failures().len(), 1, "{name}");
         }
     }
@@ -983,8 +988,8 @@ fn an_interface_given_takes_the_place_of_those_in_the_files() {
 #[test]
 fn nothing_named_gives_nothing() {
     let mut files = open(&[]);
-    assert!(files.next_frame().is_none());
-    assert!(files.next_frame().is_none());
+    assert!(files.next_run().is_none());
+    assert!(files.next_run().is_none());
     assert_eq!(files.octets_total(), Some(0));
 }
 
