@@ -175,7 +175,8 @@ fn assert_all_read(case: &Case) {
     let expected: Vec<Record> = expected.iter().map(Record::without_initial_flags).collect();
     let (found, options) = read(&over_udp(case, "netflow9+udp"));
     assert_same(&format!("{} over NetFlow v9", case.name), &expected, &found);
-    assert_eq!(options, 1, "{}: statistics over NetFlow v9", case.name);
+    // Its clock is the packets', so a long capture brings them more than once.
+    assert!(options >= 1, "{}: no statistics over NetFlow v9", case.name);
 
     let ipv4 = case.records.iter().filter(|record| record.is_ipv4());
     let expected: Vec<Record> = ipv4.map(Record::as_netflow5).collect();
