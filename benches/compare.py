@@ -34,12 +34,15 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 ACTIVE_SECONDS = 60
 IDLE_SECONDS = 15
 # More than there are flows in any capture that is compared; each peer reserves what it needs as it needs it or at once.
 MOST_FLOWS = 8_000_000
+# A run that takes longer is ended and counts as wrong.
+LONGEST_SECONDS = 300
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(HERE)
@@ -59,12 +62,15 @@ class Run:
 
 
 def run(command, output_path):
-    """Runs a command with its output in a file, so that no pipe holds it up."""
+    """Runs a command with its output in a file, so that no pipe holds it up; ends one that takes far too long."""
     with open(output_path, "wb") as output:
         began = time.monotonic()
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
+        end_it = threading.Timer(LONGEST_SECONDS, process.kill)
+        end_it.start()
         _, status, usage = os.wait4(process.pid, 0)
         wall = time.monotonic() - began
+        end_it.cancel()
     # Popen must not wait for what has been waited for.
     process.returncode = os.waitstatus_to_exitcode(status)
     with open(output_path, errors="replace") as output:
@@ -119,8 +125,8 @@ class Softflowd:
         timeouts = [f"maxlife={ACTIVE_SECONDS}", "tcp.fin=1", "tcp.rst=1"]
         timeouts += [f"{protocol}={IDLE_SECONDS}" for protocol in ("general", "tcp", "udp", "icmp")]
         flags = [flag for timeout in timeouts for flag in ("-t", timeout)]
-        # Its names for a process file and a socket, that two runs may not share.
-        files = ["-p", os.path.join(scratch, "pid"), "-c", os.path.join(scratch, "ctl")]
+        # Without its control socket: reading a file, 1.1.0 now and then waits for ever for somebody to call there.
+        files = ["-p", os.path.join(scratch, "pid"), "-c", "none"]
         return [self.path, "-r", capture, "-d", "-6", "-m", str(MOST_FLOWS), *flags, *files]
 
     def count(self, one, _scratch):
