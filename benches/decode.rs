@@ -57,18 +57,18 @@ fn decode_rounds(bencher: Bencher<'_, '_>, link: Link, make: impl FnMut(&mut Ran
     });
 }
 
-#[divan::bench(args = LINKS, max_time = 0.5)]
+#[divan::bench(args = LINKS, min_time = 0.3)]
 fn ipv4_tcp(bencher: Bencher<'_, '_>, link: Link) {
     decode_rounds(bencher, link, |random| Spec::new(IpVersion::V4, random.next() as u32, imix(random)));
 }
 
-#[divan::bench(args = LINKS, max_time = 0.5)]
+#[divan::bench(args = LINKS, min_time = 0.3)]
 fn ipv6_tcp(bencher: Bencher<'_, '_>, link: Link) {
     decode_rounds(bencher, link, |random| Spec::new(IpVersion::V6, random.next() as u32, imix(random)));
 }
 
 /// One in five IPv6, one in eight UDP, in no order: what a tap on Ethernet sees.
-#[divan::bench(max_time = 0.5)]
+#[divan::bench(min_time = 0.3)]
 fn mixed(bencher: Bencher<'_, '_>) {
     decode_rounds(bencher, Link::Ethernet, |random| {
         let version = if random.percent(20) { IpVersion::V6 } else { IpVersion::V4 };
@@ -78,7 +78,7 @@ fn mixed(bencher: Bencher<'_, '_>) {
 }
 
 /// IPv4 options, and hop-by-hop, destination and routing headers of IPv6.
-#[divan::bench(args = [IpVersion::V4, IpVersion::V6], max_time = 0.5)]
+#[divan::bench(args = [IpVersion::V4, IpVersion::V6], min_time = 0.3)]
 fn options(bencher: Bencher<'_, '_>, version: IpVersion) {
     decode_rounds(bencher, Link::Ethernet, |random| Spec {
         extra: Extra::Options,
@@ -86,7 +86,7 @@ fn options(bencher: Bencher<'_, '_>, version: IpVersion) {
     });
 }
 
-#[divan::bench(args = [IpVersion::V4, IpVersion::V6], max_time = 0.5)]
+#[divan::bench(args = [IpVersion::V4, IpVersion::V6], min_time = 0.3)]
 fn later_fragment(bencher: Bencher<'_, '_>, version: IpVersion) {
     decode_rounds(bencher, Link::Ethernet, |random| Spec {
         extra: Extra::Fragment,

@@ -10,15 +10,12 @@ use std::sync::Mutex;
 
 use common::capture::{Format, Kind, Sums, write_file};
 use common::check;
-use divan::{AllocProfiler, Bencher, counter::ItemsCount};
+use divan::{Bencher, counter::ItemsCount};
 use flowtap::capture::file::{CaptureFiles, FileOptions};
 use flowtap::export::{self, ExportOptions};
 use flowtap::flow::table::DEFAULT_MAX_FLOWS;
 use flowtap::flow::{TableOptions, Timeouts};
 use flowtap::pipeline::{Destination, ExporterClock, Layout, Pipeline, PipelineOptions};
-
-#[global_allocator]
-static ALLOCATOR: AllocProfiler = AllocProfiler::system();
 
 const FRAMES: u64 = 1_000_000;
 /// What `--generate` writes unless told otherwise.

@@ -10,11 +10,8 @@ use std::path::{Path, PathBuf};
 
 use common::capture::{Format, Kind, Sums, write_file, write_part};
 use common::check;
-use divan::{AllocProfiler, Bencher, counter::ItemsCount};
+use divan::{Bencher, counter::ItemsCount};
 use flowtap::capture::file::{CaptureFiles, FileOptions};
-
-#[global_allocator]
-static ALLOCATOR: AllocProfiler = AllocProfiler::system();
 
 fn main() {
     divan::main();
@@ -44,7 +41,7 @@ fn read_rounds(bencher: Bencher<'_, '_>, paths: &[PathBuf], sums: Sums) {
     });
 }
 
-#[divan::bench(args = [Format::PcapMicros, Format::PcapNanos, Format::Pcapng], sample_count = 30, max_time = 2)]
+#[divan::bench(args = [Format::PcapMicros, Format::PcapNanos, Format::Pcapng], sample_count = 30, min_time = 0.3, max_time = 2)]
 fn plain(bencher: Bencher<'_, '_>, format: Format) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("capture");
@@ -52,7 +49,7 @@ fn plain(bencher: Bencher<'_, '_>, format: Format) {
     read_rounds(bencher, &[path], sums);
 }
 
-#[divan::bench(args = ["gzip", "zstd", "lz4"], sample_count = 20, max_time = 3)]
+#[divan::bench(args = ["gzip", "zstd", "lz4"], sample_count = 20, min_time = 0.3, max_time = 3)]
 fn compressed(bencher: Bencher<'_, '_>, how: &str) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let plain = folder.path().join("capture");
@@ -81,7 +78,7 @@ fn compress(how: &str, plain: &Path, path: &Path) {
 }
 
 /// Files whose frames lie in turn: the worst case, every frame hands the turn to another file.
-#[divan::bench(args = [2, 8], sample_count = 20, max_time = 3)]
+#[divan::bench(args = [2, 8], sample_count = 20, min_time = 0.3, max_time = 3)]
 fn merged_frame_by_frame(bencher: Bencher<'_, '_>, parts: u64) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let (mut paths, mut all) = (Vec::new(), Sums::default());
@@ -99,7 +96,7 @@ fn merged_frame_by_frame(bencher: Bencher<'_, '_>, parts: u64) {
 }
 
 /// A filter that every frame passes: what asking it costs.
-#[divan::bench(sample_count = 20, max_time = 2)]
+#[divan::bench(sample_count = 20, min_time = 0.3, max_time = 2)]
 fn filtered(bencher: Bencher<'_, '_>) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("capture");
