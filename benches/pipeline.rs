@@ -95,14 +95,14 @@ fn run(path: &Path, layout: Layout, sums: Sums) -> u64 {
     let table = TableOptions { timeouts: Timeouts::default(), max_flows: DEFAULT_MAX_FLOWS };
     let mut pipeline =
         Pipeline::start(PipelineOptions { layout, table, live: false }, vec![destination]).expect("threads");
-    while let Some(frame) = files.next_frame() {
-        pipeline.frame(&frame);
+    while let Some(frames) = files.next_run() {
+        pipeline.frames(frames);
     }
     let report = pipeline.finish().expect("no thread died");
     assert!(report.is_clean() && files.failures().is_empty(), "{report:?}");
     check("frames", report.frames.frames, sums.frames);
     check("wire octets", report.frames.wire_octets, sums.wire_octets);
-    check("metered", report.frames.metered, sums.frames);
+    check("metered", report.frames.metered(), sums.frames);
     check("packets in records", report.records.packets, sums.frames);
     check("octets in records", report.records.octets, sums.octets);
     check("records sent", report.destinations[0].delivery.sent.records, report.records.records);

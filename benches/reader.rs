@@ -24,10 +24,12 @@ fn read(paths: &[PathBuf], options: &FileOptions) -> (u64, u64) {
     let mut files = CaptureFiles::open(paths, options).expect("no filter to refuse");
     let (mut frames, mut wire_octets) = (0, 0);
     let mut looked_at = 0u64;
-    while let Some(frame) = files.next_frame() {
-        frames += 1;
-        wire_octets += u64::from(frame.wire_length);
-        looked_at ^= u64::from(frame.data[0]) ^ frame.timestamp.nanos();
+    while let Some(run) = files.next_run() {
+        for frame in run {
+            frames += 1;
+            wire_octets += u64::from(frame.wire_length);
+            looked_at ^= u64::from(frame.data[0]) ^ frame.timestamp.nanos();
+        }
     }
     divan::black_box(looked_at);
     assert!(files.failures().is_empty(), "{:?}", files.failures());

@@ -92,8 +92,9 @@ fn chain(error: &dyn Error) -> String {
     words
 }
 
-fn read(config: ReadConfig, quiet: bool) -> Outcome {
+fn read(mut config: ReadConfig, quiet: bool) -> Outcome {
     let stop = StopRequest::on_signals()?;
+    config.file.stop = stop.flag();
     let mut files = match CaptureFiles::open(&config.files, &config.file) {
         Ok(files) => files,
         Err(error) => usage_error(&chain(&error)),

@@ -38,6 +38,11 @@ impl StopRequest {
         self.asked.store(true, Ordering::Relaxed);
     }
 
+    /// The flag that is raised when an orderly end is asked for.
+    pub fn flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.asked)
+    }
+
     /// Whether an orderly end was asked for.
     #[inline]
     pub fn is_asked(&self) -> bool {

@@ -225,7 +225,7 @@ fn run(layout: pipeline::Layout) -> (u64, u64) {
                 interface: 0,
                 data: &octets[..length],
             };
-            let count = allocations(|| pipeline.frame(&frame));
+            let count = allocations(|| pipeline.frames(std::iter::once(frame)));
             if turn >= WARM_UP_TURNS {
                 allocated += count;
                 packets += 1;
@@ -234,7 +234,7 @@ fn run(layout: pipeline::Layout) -> (u64, u64) {
     }
     let report = pipeline.finish().expect("no thread died");
     assert!(report.is_clean());
-    assert_eq!((report.frames.ignored, report.frames.metered), ([0; 4], report.records.packets));
+    assert_eq!((report.frames.ignored, report.frames.metered()), ([0; 4], report.records.packets));
     assert!(report.records.records >= (WARM_UP_TURNS + TURNS) * u64::from(FLOWS));
     (allocated, packets)
 }
