@@ -126,11 +126,15 @@ pub fn wait_for_listener(port: u16) {
     wait_for(&format!("a collector on port {port}"), || udp_socket(port));
 }
 
-/// Waits until a collector has taken all that came to its port; it must not have missed a datagram.
-pub fn wait_until_read(port: u16) {
+/// Waits until a collector has taken all that came to its port; the datagrams it missed for want of room.
+pub fn missed_when_read(port: u16) -> u64 {
     wait_for(&format!("the collector on port {port} to read what came"), || {
         let socket = udp_socket(port).unwrap_or_else(|| panic!("the collector on port {port} has gone"));
-        assert_eq!(socket.dropped, 0, "datagrams that found no room at port {port}");
-        (socket.waiting == 0).then_some(())
-    });
+        (socket.waiting == 0).then_some(socket.dropped)
+    })
+}
+
+/// Waits until a collector has taken all that came to its port; it must not have missed a datagram.
+pub fn wait_until_read(port: u16) {
+    assert_eq!(missed_when_read(port), 0, "datagrams that found no room at port {port}");
 }
