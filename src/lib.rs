@@ -43,6 +43,7 @@ pub mod export;
 
 pub mod collect;
 
+pub mod gauges;
 pub mod pipeline;
 
 pub mod stats;
