@@ -254,6 +254,12 @@ struct Meter {
 }
 
 impl Meter {
+    fn new(options: &TableOptions, gauges: &Arc<ShardGauges>) -> Result<Meter, PipelineError> {
+        gauges.set_capacity(options.max_flows);
+        let table = FlowTable::new(options)?;
+        Ok(Meter { table, counts: RecordCounts::default(), gauges: Arc::clone(gauges) })
+    }
+
     #[inline]
     fn take(
         &mut self,
@@ -278,6 +284,15 @@ impl Meter {
     }
 }
 
+/// The destinations, each showing itself in its gauges.
+fn shown(destinations: Vec<Destination>, gauges: &Gauges) -> Vec<Destination> {
+    let show = |(one, (_, gauges)): (Destination, &(String, Arc<ExporterGauges>))| Destination {
+        exporter: Box::new(Shown::new(one.exporter, gauges)),
+        ..one
+    };
+    destinations.into_iter().zip(&gauges.exporters).map(show).collect()
+}
+
 impl Pipeline {
     /// Makes the tables and starts the threads.
     ///
@@ -290,25 +305,10 @@ impl Pipeline {
         let tables = options.layout.tables();
         // A shard's share is rounded up: the sum is never less than what was asked for.
         let share = TableOptions { max_flows: options.table.max_flows.div_ceil(tables), ..options.table };
-        let gauges = Arc::new(Gauges::new(
-            1,
-            tables,
-            destinations.iter().map(|one| one.name.clone()).collect(),
-            options.layout != Layout::Inline,
-        ));
-        let destinations: Vec<Destination> = destinations
-            .into_iter()
-            .zip(&gauges.exporters)
-            .map(|(one, (_, gauges))| Destination {
-                exporter: Box::new(Shown::new(one.exporter, gauges)),
-                ..one
-            })
-            .collect();
-        let meter = |number: usize| -> Result<Meter, PipelineError> {
-            let gauges = Arc::clone(&gauges.shards[number]);
-            gauges.set_capacity(share.max_flows);
-            Ok(Meter { table: FlowTable::new(&share)?, counts: RecordCounts::default(), gauges })
-        };
+        let names = destinations.iter().map(|one| one.name.clone()).collect();
+        let gauges = Arc::new(Gauges::new(1, tables, names, options.layout != Layout::Inline));
+        let destinations = shown(destinations, &gauges);
+        let meter = |number: usize| Meter::new(&share, &gauges.shards[number]);
         let stage = match options.layout {
             Layout::Inline => Stage::Inline(Box::new(Inline {
                 meter: meter(0)?,
