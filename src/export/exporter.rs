@@ -216,7 +216,7 @@ impl<F: Framing> TemplateExporter<F> {
         self.templates.messages_since = 0;
     }
 
-    /// Sends one Set of Template Records, and as many messages as that takes.
+    /// Sends Template Records in a Set, Options Template Records in a Set each, and as many messages as that takes.
     fn send_set<T>(
         &mut self,
         part: Part,
@@ -225,18 +225,25 @@ impl<F: Framing> TemplateExporter<F> {
         time: Timestamp,
         write: fn(&F, &mut Message, &T),
     ) {
+        // nfacctd looks for a second Options Template of a Set in the wrong place, and calls the Set malformed.
+        let alone = set == F::OPTIONS_TEMPLATE_SET;
         let mut records = records.iter().peekable();
         while records.peek().is_some() {
             self.message.begin(F::HEADER);
-            self.message.open_set(set);
             let mut templates = 0;
             while let Some(record) = records.peek() {
                 let before = self.message.len();
+                if templates == 0 || alone {
+                    self.message.open_set(set);
+                }
                 write(&self.framing, &mut self.message, record);
                 // A single record goes out whatever its length: there is no other way to send it.
                 if self.message.len().next_multiple_of(F::ALIGNMENT) > self.limit && templates > 0 {
                     self.message.truncate(before);
                     break;
+                }
+                if alone {
+                    self.message.close_set(F::ALIGNMENT);
                 }
                 templates += 1;
                 records.next();
