@@ -10,13 +10,14 @@ use thiserror::Error;
 
 use crate::capture::file::FileOptions;
 use crate::capture::live::LiveOptions;
-use crate::cli::{LiveArgs, MeterArgs, PrintArgs, ReadArgs, Summary, TextArgs};
+use crate::cli::{HostArgs, LiveArgs, MeterArgs, PrintArgs, ReadArgs, Summary, TextArgs};
 use crate::export::ExportOptions;
 use crate::export::destination::Destination;
 use crate::export::text::TextOptions;
 use crate::flow::expiry::LONGEST_TIMEOUT;
 use crate::flow::table::MOST_FLOWS;
 use crate::flow::{TableOptions, Timeouts};
+use crate::host::HostOptions;
 use crate::pipeline::{Layout, PipelineOptions};
 
 /// A flag whose value is not allowed.
@@ -104,6 +105,8 @@ pub struct LiveConfig {
     pub interface: String,
     /// How it is captured.
     pub live: LiveOptions,
+    /// How it lives on the host.
+    pub host: HostOptions,
     /// The rest.
     pub meter: MeterConfig,
 }
@@ -155,7 +158,8 @@ impl LiveConfig {
             filter: args.meter.filter.clone().unwrap_or_default(),
         };
         let meter = check_meter(args.meter, true)?;
-        Ok(LiveConfig { interface: args.interface, live, meter })
+        let host = host_options(args.host, &meter.destinations);
+        Ok(LiveConfig { interface: args.interface, live, host, meter })
     }
 }
 
@@ -172,6 +176,31 @@ impl PrintConfig {
         let text = text_options(&args.text, std::slice::from_ref(&args.to), false);
         Ok(PrintConfig { files: args.files, to: args.to, text })
     }
+}
+
+fn host_options(args: HostArgs, destinations: &[Destination]) -> HostOptions {
+    let mut host = HostOptions {
+        metrics: args.metrics,
+        user: args.user,
+        sandbox: args.sandbox,
+        reopens_interface: true,
+        ..HostOptions::default()
+    };
+    for destination in destinations {
+        match destination {
+            Destination::IpfixTcp(endpoint) => host.connects.push(endpoint.port),
+            Destination::IpfixFile(path)
+            | Destination::Table(path)
+            | Destination::Csv(path)
+            | Destination::Json(path) => {
+                if !destination.is_standard_output() {
+                    host.writes.push(path.clone());
+                }
+            }
+            Destination::IpfixUdp(_) | Destination::NetFlow9Udp(_) | Destination::NetFlow5Udp(_) => {}
+        }
+    }
+    host
 }
 
 fn check_meter(args: MeterArgs, live: bool) -> Result<MeterConfig, ConfigError> {

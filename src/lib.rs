@@ -17,7 +17,7 @@
 //! # Code map
 //!
 //! The modules below stand in the order data meets them. [`pipeline`] puts the stages on threads, [`cli`] and
-//! [`config`] make their settings of what a user types, [`stats`] adds up what they counted. [`collect`] reads IPFIX
+//! [`config`] make their settings of what a user types, [`settings`] of what a configuration file says, [`stats`] adds up what they counted. [`collect`] reads IPFIX
 //! back and shares nothing with the encoder but the rows of [`export::element`].
 //!
 //! # Invariants
@@ -43,11 +43,15 @@ pub mod export;
 
 pub mod collect;
 
+pub mod gauges;
+pub mod host;
 pub mod pipeline;
 
 pub mod stats;
 
 pub mod cli;
 pub mod config;
+pub mod generated;
 pub mod progress;
+pub mod settings;
 pub mod signal;

@@ -23,6 +23,7 @@ use crate::export::{Exporter, MeteringStatistics};
 use crate::flow::{
     ClockStep, FlowRecord, FlowTable, KeyHasher, Observation, ObservationClock, TableError, TableOptions,
 };
+use crate::gauges::{ExporterGauges, Gauges, ShardGauges, Shown};
 use crate::stats::{DestinationReport, FrameCounts, RecordCounts, RunReport};
 use crate::time::Timestamp;
 
@@ -204,7 +205,7 @@ pub struct Pipeline {
     waiting: Vec<Slots>,
     stage: Stage,
     options: PipelineOptions,
-    began: Instant,
+    gauges: Arc<Gauges>,
     /// Packets that were dropped before they could be read, as far as told.
     dropped: u64,
 }
@@ -242,15 +243,23 @@ struct Lane {
     to: Sender<Batch>,
     back: Receiver<Slots>,
     thread: JoinHandle<RecordCounts>,
+    gauges: Arc<ShardGauges>,
 }
 
 /// A table and the counts of what it reported.
 struct Meter {
     table: FlowTable,
     counts: RecordCounts,
+    gauges: Arc<ShardGauges>,
 }
 
 impl Meter {
+    fn new(options: &TableOptions, gauges: &Arc<ShardGauges>) -> Result<Meter, PipelineError> {
+        gauges.set_capacity(options.max_flows);
+        let table = FlowTable::new(options)?;
+        Ok(Meter { table, counts: RecordCounts::default(), gauges: Arc::clone(gauges) })
+    }
+
     #[inline]
     fn take(
         &mut self,
@@ -271,7 +280,17 @@ impl Meter {
             self.table.expire(clock, &mut sink);
         }
         self.counts.evicted = self.table.evicted();
+        self.gauges.set(&self.counts, self.table.live());
     }
+}
+
+/// The destinations, each showing itself in its gauges.
+fn shown(destinations: Vec<Destination>, gauges: &Gauges) -> Vec<Destination> {
+    let show = |(one, (_, gauges)): (Destination, &(String, Arc<ExporterGauges>))| Destination {
+        exporter: Box::new(Shown::new(one.exporter, gauges)),
+        ..one
+    };
+    destinations.into_iter().zip(&gauges.exporters).map(show).collect()
 }
 
 impl Pipeline {
@@ -286,19 +305,20 @@ impl Pipeline {
         let tables = options.layout.tables();
         // A shard's share is rounded up: the sum is never less than what was asked for.
         let share = TableOptions { max_flows: options.table.max_flows.div_ceil(tables), ..options.table };
-        let meter = || -> Result<Meter, PipelineError> {
-            Ok(Meter { table: FlowTable::new(&share)?, counts: RecordCounts::default() })
-        };
+        let names = destinations.iter().map(|one| one.name.clone()).collect();
+        let gauges = Arc::new(Gauges::new(1, tables, names, options.layout != Layout::Inline));
+        let destinations = shown(destinations, &gauges);
+        let meter = |number: usize| Meter::new(&share, &gauges.shards[number]);
         let stage = match options.layout {
             Layout::Inline => Stage::Inline(Box::new(Inline {
-                meter: meter()?,
+                meter: meter(0)?,
                 records: Vec::with_capacity(RECORD_BATCH),
                 destinations,
                 last_tick: Instant::now(),
             })),
             Layout::Shards(_) => {
-                let meters = (0..tables).map(|_| meter()).collect::<Result<Vec<_>, _>>()?;
-                Stage::Sharded(Sharded::start(meters, destinations, options.live)?)
+                let meters = (0..tables).map(meter).collect::<Result<Vec<_>, _>>()?;
+                Stage::Sharded(Sharded::start(meters, destinations, &gauges, options.live)?)
             }
         };
         let intake = Intake {
@@ -308,7 +328,7 @@ impl Pipeline {
             hasher: KeyHasher::new(),
         };
         let waiting = (0..tables).map(|_| Slots::new()).collect();
-        Ok(Pipeline { intake, waiting, stage, options, began: Instant::now(), dropped: 0 })
+        Ok(Pipeline { intake, waiting, stage, options, gauges, dropped: 0 })
     }
 
     /// Takes frames, in the order they were captured.
@@ -356,6 +376,7 @@ impl Pipeline {
         }
         self.intake.counts.frames += read;
         self.intake.counts.wire_octets += wire_octets;
+        self.gauges.intakes[0].set(&self.intake.counts);
     }
 
     /// Time has jumped back: all Flows end as of `before`, and no first fragment is remembered.
@@ -409,6 +430,12 @@ impl Pipeline {
             self.intake.clock.advance(clock);
         }
         self.flush(self.intake.clock.now(), false);
+        self.gauges.intakes[0].set(&self.intake.counts);
+    }
+
+    /// What the threads show while they run.
+    pub fn gauges(&self) -> &Arc<Gauges> {
+        &self.gauges
     }
 
     /// The observation clock.
@@ -423,6 +450,7 @@ impl Pipeline {
 
     /// Tells what was dropped so far before it could be read, so that the collectors hear of it (RFC 7011 §4.2).
     pub fn dropped(&mut self, drops: CaptureDrops) {
+        self.gauges.intakes[0].set_capture(drops);
         let dropped = drops.dropped_by_kernel + drops.dropped_by_interface;
         let metering = &mut self.intake.counts.metering;
         if dropped > self.dropped {
@@ -452,7 +480,7 @@ impl Pipeline {
             clock_resets: self.intake.clock.jumps(),
             layout: self.options.layout.describe(),
             destinations,
-            elapsed: self.began.elapsed(),
+            elapsed: self.gauges.began.elapsed(),
             ..RunReport::default()
         })
     }
@@ -526,24 +554,26 @@ impl Sharded {
     fn start(
         meters: Vec<Meter>,
         destinations: Vec<Destination>,
+        gauges: &Gauges,
         live: bool,
     ) -> Result<Sharded, PipelineError> {
         let mut exporters = Vec::new();
         let mut to_exporters = Vec::new();
         let (give_back, record_buffers) = bounded(2 * WAITING_RECORD_BATCHES);
-        for destination in destinations {
+        for (destination, (_, shown)) in destinations.into_iter().zip(&gauges.exporters) {
             let (to, from) = bounded(WAITING_RECORD_BATCHES);
             let give_back = give_back.clone();
             let name = destination.name.clone();
             let thread =
                 spawn(format!("exporter {name}"), move || run_exporter(destination, &from, &give_back))?;
-            to_exporters.push(to);
+            to_exporters.push((to, Arc::clone(shown)));
             exporters.push((name, thread));
         }
         let mut lanes = Vec::new();
         for (number, meter) in meters.into_iter().enumerate() {
             let (to, from) = bounded(WAITING_BATCHES);
             let (give_back, back) = bounded(WAITING_BATCHES + 2);
+            let gauges = Arc::clone(&meter.gauges);
             let out = RecordLane {
                 to: to_exporters.clone(),
                 buffers: record_buffers.clone(),
@@ -551,7 +581,7 @@ impl Sharded {
             };
             let thread =
                 spawn(format!("shard {number}"), move || run_shard(meter, &from, &give_back, out, live))?;
-            lanes.push(Lane { to, back, thread });
+            lanes.push(Lane { to, back, thread, gauges });
         }
         Ok(Sharded { lanes, since_clock: 0, exporters })
     }
@@ -578,12 +608,13 @@ impl Lane {
         let slots = std::mem::replace(slots, empty);
         // A shard hangs up only when it has died; `finish` finds that out and says so.
         let _ = self.to.send(Batch { slots, clock, drain, metering: *metering });
+        self.gauges.channel.set(self.to.len(), self.to.capacity());
     }
 }
 
 /// The way from a shard to the exporters.
 struct RecordLane {
-    to: Vec<Sender<Arc<RecordBatch>>>,
+    to: Vec<(Sender<Arc<RecordBatch>>, Arc<ExporterGauges>)>,
     buffers: Receiver<Vec<FlowRecord>>,
     records: Vec<FlowRecord>,
 }
@@ -593,8 +624,9 @@ impl RecordLane {
         let empty = self.buffers.try_recv().unwrap_or_else(|_| Vec::with_capacity(RECORD_BATCH));
         let records = std::mem::replace(&mut self.records, empty);
         let batch = Arc::new(RecordBatch { records, clock, metering: *metering });
-        for exporter in &self.to {
+        for (exporter, gauges) in &self.to {
             let _ = exporter.send(Arc::clone(&batch));
+            gauges.channel.set(exporter.len(), exporter.capacity());
         }
     }
 }

@@ -117,6 +117,8 @@ struct Templates {
     due: bool,
     messages_since: u64,
     last: Option<Timestamp>,
+    /// How often they were sent.
+    sent: u64,
 }
 
 impl<F: Framing> TemplateExporter<F> {
@@ -145,6 +147,7 @@ impl<F: Framing> TemplateExporter<F> {
                 due: true,
                 messages_since: 0,
                 last: None,
+                sent: 0,
             },
             message_delay: options.message_delay,
             statistics_interval: options.statistics_interval,
@@ -205,6 +208,7 @@ impl<F: Framing> TemplateExporter<F> {
     /// Sends the templates of both parts, in messages of their own before the data (RFC 7011 §8).
     fn send_templates(&mut self, time: Timestamp) {
         self.templates.due = false;
+        self.templates.sent += 1;
         let layouts = self.pending.layouts().to_vec();
         self.send_set(Part::Flows, F::TEMPLATE_SET, &layouts, time, F::template);
         let options = self.framing.options(Statistics::default());
@@ -324,6 +328,15 @@ impl<F: Framing> Exporter for TemplateExporter<F> {
             self.last_statistics = Some(now);
             self.send_statistics(metering);
         }
+    }
+
+    fn reopen(&mut self, now: Timestamp) {
+        self.flush();
+        self.outlet.reopen(now);
+    }
+
+    fn template_refreshes(&self) -> u64 {
+        self.templates.sent
     }
 
     fn finish(&mut self, now: Timestamp, metering: &MeteringStatistics) {
