@@ -1,5 +1,6 @@
 //! The flags as a user types them: names, help, units. Checking them is [`crate::config`]'s.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -38,6 +39,9 @@ pub struct Cli {
     /// Say more on standard error (-vv: most)
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
+    /// The log goes to this file, not to standard error; SIGHUP opens it again
+    #[arg(long, global = true, value_name = "FILE")]
+    pub log_file: Option<PathBuf>,
 }
 
 /// The subcommands.
@@ -51,6 +55,29 @@ pub enum Command {
     Interfaces,
     /// Show an IPFIX file, from any exporter, as a table, CSV or JSON
     Print(PrintArgs),
+    /// Check a configuration file as `live --config` would read it
+    CheckConfig {
+        /// The TOML file
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Try what the sandbox of `live` must deny, and say how it went
+    SelfTest {
+        /// The user to become, as in `live`
+        #[arg(long, value_name = "NAME")]
+        user: Option<String>,
+        /// The child's part: enter the sandbox and try, writing in this folder.
+        #[arg(long, hide = true)]
+        inside: Option<PathBuf>,
+    },
+    /// Write the man pages or the shell completions, which are made of these flags
+    #[command(hide = true)]
+    Generate {
+        /// What to write
+        what: Generated,
+        /// The folder to write to
+        folder: PathBuf,
+    },
     /// List the Information Elements that records are exported with
     ListElements {
         /// As a Markdown table
@@ -98,9 +125,37 @@ pub struct LiveArgs {
     /// Meter what this host exports to the collectors, too, when it passes a captured interface
     #[arg(long)]
     pub meter_own_export: bool,
+    /// What a service needs.
+    #[command(flatten)]
+    pub host: HostArgs,
     /// Options that `read` and `live` share.
     #[command(flatten)]
     pub meter: MeterArgs,
+}
+
+/// What a service needs.
+#[derive(Debug, Args)]
+pub struct HostArgs {
+    /// Serve metrics (/metrics), a status (/status) and /health over HTTP; without an address, on 127.0.0.1:9469
+    #[arg(long, value_name = "ADDRESS:PORT", num_args = 0..=1, default_missing_value = "127.0.0.1:9469",
+        value_parser = socket_address, help_heading = "Service")]
+    pub metrics: Option<SocketAddr>,
+    /// The user to become when all is open [default: as root `flowtap`, or `nobody` where there is none]
+    #[arg(long, value_name = "NAME", help_heading = "Service")]
+    pub user: Option<String>,
+    /// Whether to give away, when all is open, all rights that are no longer needed
+    #[arg(long, value_name = "yes|no", default_value = "yes", value_parser = yes_or_no,
+        action = clap::ArgAction::Set, help_heading = "Service")]
+    pub sandbox: bool,
+}
+
+/// What `generate` writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Generated {
+    /// A man page for each subcommand.
+    Man,
+    /// Completions for bash, zsh and fish.
+    Completions,
 }
 
 /// `flowtap print`.
@@ -120,6 +175,9 @@ pub struct PrintArgs {
 /// What `read` and `live` share.
 #[derive(Debug, Args)]
 pub struct MeterArgs {
+    /// The configuration file.
+    #[command(flatten)]
+    pub file: ConfigArgs,
     /// Where the records go; repeatable [default: table:-]
     ///
     /// ipfix+udp://HOST:PORT, ipfix+tcp://HOST:PORT, ipfix+file:PATH, netflow9+udp://HOST:PORT,
@@ -177,6 +235,14 @@ pub struct MeterArgs {
     /// Options of the text forms.
     #[command(flatten)]
     pub text: TextArgs,
+}
+
+/// The configuration file.
+#[derive(Debug, Args)]
+pub struct ConfigArgs {
+    /// A TOML file whose keys are these flags without their dashes; flags win; of several, the first that exists
+    #[arg(long, value_name = "FILE")]
+    pub config: Vec<PathBuf>,
 }
 
 /// Options of the text forms.
@@ -243,6 +309,11 @@ fn duration(text: &str) -> Result<Duration, String> {
     }
     humantime::parse_duration(text)
         .map_err(|error| format!("{error}; a number with a unit is wanted, such as 500ms, 15s, 5min"))
+}
+
+fn socket_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse()
+        .map_err(|_| "an IP address and a port are wanted, such as 127.0.0.1:9469 or [::1]:9469".to_string())
 }
 
 fn yes_or_no(text: &str) -> Result<bool, String> {

@@ -10,13 +10,14 @@ use thiserror::Error;
 
 use crate::capture::file::FileOptions;
 use crate::capture::live::{ANY, LiveOptions};
-use crate::cli::{LiveArgs, MeterArgs, PrintArgs, ReadArgs, Summary, TextArgs};
+use crate::cli::{HostArgs, LiveArgs, MeterArgs, PrintArgs, ReadArgs, Summary, TextArgs};
 use crate::export::ExportOptions;
 use crate::export::destination::Destination;
 use crate::export::text::TextOptions;
 use crate::flow::expiry::LONGEST_TIMEOUT;
 use crate::flow::table::MOST_FLOWS;
 use crate::flow::{TableOptions, Timeouts};
+use crate::host::HostOptions;
 use crate::pipeline::{Layout, PipelineOptions};
 use crate::sensor::SensorOptions;
 
@@ -110,6 +111,8 @@ pub struct ReadConfig {
 pub struct LiveConfig {
     /// The interfaces and how they are captured.
     pub sensor: SensorOptions,
+    /// How it lives on the host.
+    pub host: HostOptions,
     /// The rest.
     pub meter: MeterConfig,
 }
@@ -177,6 +180,8 @@ impl LiveConfig {
             true => Vec::new(),
             false => meter.destinations.clone(),
         };
+        let mut host = host_options(args.host, &meter.destinations);
+        host.writes.extend(args.write.clone());
         let sensor = SensorOptions {
             interfaces: args.interface,
             live,
@@ -185,7 +190,7 @@ impl LiveConfig {
             statistics_interval: meter.export.statistics_interval,
             collectors,
         };
-        Ok(LiveConfig { sensor, meter })
+        Ok(LiveConfig { sensor, host, meter })
     }
 }
 
@@ -202,6 +207,31 @@ impl PrintConfig {
         let text = text_options(&args.text, std::slice::from_ref(&args.to), false);
         Ok(PrintConfig { files: args.files, to: args.to, text })
     }
+}
+
+fn host_options(args: HostArgs, destinations: &[Destination]) -> HostOptions {
+    let mut host = HostOptions {
+        metrics: args.metrics,
+        user: args.user,
+        sandbox: args.sandbox,
+        reopens_interface: true,
+        ..HostOptions::default()
+    };
+    for destination in destinations {
+        match destination {
+            Destination::IpfixTcp(endpoint) => host.connects.push(endpoint.port),
+            Destination::IpfixFile(path)
+            | Destination::Table(path)
+            | Destination::Csv(path)
+            | Destination::Json(path) => {
+                if !destination.is_standard_output() {
+                    host.writes.push(path.clone());
+                }
+            }
+            Destination::IpfixUdp(_) | Destination::NetFlow9Udp(_) | Destination::NetFlow5Udp(_) => {}
+        }
+    }
+    host
 }
 
 fn check_meter(args: MeterArgs, live: bool) -> Result<MeterConfig, ConfigError> {

@@ -16,10 +16,10 @@
 //!
 //! # Code map
 //!
-//! The modules below stand in the order data meets them. [`pipeline`] puts the stages on threads,
-//! [`sensor`] keeps them at live interfaces, [`cli`] and
-//! [`config`] make their settings of what a user types, [`stats`] adds up what they counted. [`collect`] reads IPFIX
-//! back and shares nothing with the encoder but the rows of [`export::element`].
+//! The modules below stand in the order data meets them. [`pipeline`] puts the stages on threads, [`sensor`] keeps
+//! them at live interfaces and [`host`] on a host, [`gauges`] shows what they do. [`cli`] and [`config`] make their
+//! settings of what a user types, [`settings`] of what a configuration file says, [`stats`] adds up what they
+//! counted. [`collect`] reads IPFIX back and shares nothing with the encoder but the rows of [`export::element`].
 //!
 //! # Invariants
 //!
@@ -45,6 +45,8 @@ pub mod export;
 
 pub mod collect;
 
+pub mod gauges;
+pub mod host;
 pub mod pipeline;
 
 pub mod sensor;
@@ -53,5 +55,7 @@ pub mod stats;
 
 pub mod cli;
 pub mod config;
+pub mod generated;
 pub mod progress;
+pub mod settings;
 pub mod signal;

@@ -6,6 +6,7 @@
 use std::error::Error;
 use std::fmt::Display;
 use std::io::{IsTerminal, Write};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,27 +14,44 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use clap::{CommandFactory, Parser};
 use flowtap::capture::file::CaptureFiles;
 use flowtap::capture::live::{LiveError, interfaces};
-use flowtap::cli::{Cli, Command, Summary};
+use flowtap::cli::{Cli, Command, Generated, Summary};
 use flowtap::config::{ConfigError, LiveConfig, MeterConfig, PrintConfig, ReadConfig};
 use flowtap::export::{self, Exporter, text};
+use flowtap::gauges::Gauges;
+use flowtap::generated;
+use flowtap::host::{self, Host, log_file};
 use flowtap::pipeline::{Destination, ExporterClock, Pipeline};
-use flowtap::sensor::{Sensor, SensorError};
-use flowtap::signal::{INTERRUPTED, StopRequest};
+use flowtap::sensor::{Attendant, Sensor, SensorError};
+use flowtap::settings::{self, Arguments};
+use flowtap::signal::{INTERRUPTED, Request, Requests, StopRequest};
 use flowtap::stats::{DestinationReport, RunReport};
 use flowtap::{collect::Printer, progress::Progress};
-use log::warn;
+use log::{info, warn};
 
 /// Frames between two looks at what need not be looked at for each.
 const LOOK_EVERY: u64 = 8192;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    start_log(cli.quiet, cli.verbose);
+    let given = match Arguments::gather(std::env::args_os().collect(), &Cli::command()) {
+        Ok(given) => given,
+        Err(error) => usage_error(&error),
+    };
+    let cli = Cli::parse_from(&given.words);
+    if let Err(error) = log_file::start(log_level(cli.quiet, cli.verbose), cli.log_file.as_deref()) {
+        usage_error(&format!("--log-file: {error}"));
+    }
     let outcome = match cli.command {
-        Command::Read(args) => check(ReadConfig::check(args)).and_then(|config| read(config, cli.quiet)),
-        Command::Live(args) => check(LiveConfig::check(args)).and_then(|config| live(config, cli.quiet)),
+        Command::Read(args) => read(check(ReadConfig::check(args), &given), cli.quiet),
+        Command::Live(args) => {
+            let mut config = check(LiveConfig::check(args), &given);
+            config.host.writes.extend(cli.log_file);
+            live(config, cli.quiet)
+        }
         Command::Interfaces => interfaces(),
-        Command::Print(args) => check(PrintConfig::check(args)).and_then(print),
+        Command::Print(args) => print(check(PrintConfig::check(args), &given)),
+        Command::CheckConfig { file } => check_config(&file),
+        Command::SelfTest { user, inside } => self_test(user.as_deref(), inside.as_deref()),
+        Command::Generate { what, folder } => generate(what, &folder),
         Command::ListElements { markdown } => list_elements(markdown),
     };
     outcome.unwrap_or_else(|error| {
@@ -44,25 +62,19 @@ fn main() -> ExitCode {
 
 type Outcome = Result<ExitCode, Box<dyn Error>>;
 
-fn start_log(quiet: bool, verbose: u8) {
-    let level = match (quiet, verbose) {
+fn log_level(quiet: bool, verbose: u8) -> &'static str {
+    match (quiet, verbose) {
         (true, _) => "error",
         (_, 0) => "warn",
         (_, 1) => "info",
         (_, 2) => "debug",
         _ => "trace",
-    };
-    let mut log = env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(level));
-    log.format(|line, record| {
-        let level = record.level().as_str().to_ascii_lowercase();
-        writeln!(line, "flowtap: {level}: {}", record.args())
-    });
-    log.init();
+    }
 }
 
 /// A refused flag ends the run with clap's words and its status for usage errors, 2.
-fn check<T>(config: Result<T, ConfigError>) -> Result<T, Box<dyn Error>> {
-    config.map_err(|error| usage_error(&error))
+fn check<T>(config: Result<T, ConfigError>, given: &Arguments) -> T {
+    config.unwrap_or_else(|error| usage_error(&given.place(&error.to_string())))
 }
 
 fn usage_error(error: &dyn Display) -> ! {
@@ -71,7 +83,7 @@ fn usage_error(error: &dyn Display) -> ! {
 
 fn complain(words: &str) {
     // Standard error may be closed; there is nobody left to tell.
-    let _ = writeln!(std::io::stderr(), "flowtap: {words}");
+    let _ = writeln!(std::io::stderr(), "{}{words}", log_file::error_prefix());
 }
 
 /// An error and its causes, on one line.
@@ -88,8 +100,10 @@ fn chain(error: &dyn Error) -> String {
     words
 }
 
-fn read(config: ReadConfig, quiet: bool) -> Outcome {
+fn read(mut config: ReadConfig, quiet: bool) -> Outcome {
     let stop = StopRequest::on_signals()?;
+    config.file.stop = stop.flag();
+    let requests = Requests::on_signals(&stop)?;
     let mut files = match CaptureFiles::open(&config.files, &config.file) {
         Ok(files) => files,
         Err(error) => usage_error(&chain(&error)),
@@ -101,6 +115,7 @@ fn read(config: ReadConfig, quiet: bool) -> Outcome {
     let Some(mut pipeline) = run.start(&config.meter)? else {
         return Ok(run.close(RunReport::default(), &config.meter, quiet));
     };
+    answer(requests, pipeline.gauges())?;
     let mut progress = Progress::new(!quiet && std::io::stderr().is_terminal(), files.octets_total());
     let mut look_at = LOOK_EVERY;
     while let Some(frames) = files.next_run() {
@@ -125,19 +140,58 @@ fn read(config: ReadConfig, quiet: bool) -> Outcome {
 
 fn live(config: LiveConfig, quiet: bool) -> Outcome {
     let stop = StopRequest::on_signals()?;
+    let requests = Requests::on_signals(&stop)?;
+    let mut host = Host::prepare(config.host)?;
     let sensor = match Sensor::open(&config.sensor) {
         Ok(sensor) => sensor,
         Err(SensorError::Live(error @ LiveError::Filter { .. })) => usage_error(&error),
         Err(error) => return Err(error.into()),
     };
     let mut run = Run::open(&config.meter);
+    host.confine()?;
     if run.destinations.is_empty() {
         return Ok(run.close(RunReport::default(), &config.meter, quiet));
     }
     let destinations = std::mem::take(&mut run.destinations);
-    let report = sensor.run(config.meter.pipeline, destinations, &stop, &|| run.nobody_listens())?;
+    let interfaces = config.sensor.interfaces.join(", ");
+    let mut watch =
+        Watch { run: &run, interfaces, requests: Some(requests), host: Some(host), running: None };
+    let report = sensor.run(config.meter.pipeline, destinations, &stop, &mut watch)?;
     // A signal is how a sensor ends: no interruption.
     Ok(run.close(report, &config.meter, quiet))
+}
+
+/// What goes on around a sensor.
+struct Watch<'a> {
+    run: &'a Run,
+    interfaces: String,
+    requests: Option<Requests>,
+    host: Option<Host>,
+    running: Option<host::Running>,
+}
+
+impl Attendant for Watch<'_> {
+    fn started(&mut self, gauges: &Arc<Gauges>) -> Result<(), Box<dyn Error>> {
+        if let Some(requests) = self.requests.take() {
+            answer(requests, gauges)?;
+        }
+        if let Some(host) = self.host.take() {
+            let running = host.start(gauges)?;
+            running.ready(&format!("capturing on {}", self.interfaces));
+            self.running = Some(running);
+        }
+        Ok(())
+    }
+
+    fn has_to_end(&self) -> bool {
+        self.run.nobody_listens()
+    }
+
+    fn ending(&mut self) {
+        if let Some(running) = &self.running {
+            running.stopping();
+        }
+    }
 }
 
 fn interfaces() -> Outcome {
@@ -249,6 +303,66 @@ fn print(config: PrintConfig) -> Outcome {
         clean = false;
     }
     Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Answers SIGHUP and SIGUSR1 from here on.
+fn answer(requests: Requests, gauges: &Arc<Gauges>) -> std::io::Result<()> {
+    let gauges = Arc::clone(gauges);
+    requests.serve(move |request| match request {
+        Request::Reopen => {
+            gauges.ask_reopen();
+            if let Err(error) = log_file::reopen() {
+                warn!("opening the log file again, the old one stays in use: {error}");
+            }
+            info!("opening files again");
+        }
+        Request::Summary => info!(target: log_file::SUMMARY, "{}", host::summary(&gauges)),
+    })
+}
+
+fn self_test(user: Option<&str>, inside: Option<&Path>) -> Outcome {
+    if let Some(folder) = inside {
+        host::self_test::inside(user, folder)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let outcome = host::self_test::run(user, &std::env::temp_dir())?;
+    write!(std::io::stdout(), "{outcome}")?;
+    Ok(if outcome.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn generate(what: Generated, folder: &Path) -> Outcome {
+    let command = Cli::command();
+    match what {
+        Generated::Man => generated::man_pages(command, folder)?,
+        Generated::Completions => generated::completions(command, folder)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn check_config(file: &Path) -> Outcome {
+    let words = settings::words_to_check(file.as_os_str());
+    let given = match Arguments::gather(words.clone(), &Cli::command()) {
+        Ok(given) => given,
+        Err(error) => usage_error(&error),
+    };
+    let mut cli = Cli::try_parse_from(&given.words);
+    if cli.as_ref().is_err_and(|error| error.kind() == clap::error::ErrorKind::MissingRequiredArgument) {
+        // Which interface is often said on the command line: a unit template does.
+        cli = Cli::try_parse_from(given.words.iter().cloned().chain(["--interface".into(), "any".into()]));
+    }
+    let Command::Live(args) = cli.unwrap_or_else(|error| error.exit()).command else {
+        unreachable!("the words say live")
+    };
+    let config = check(LiveConfig::check(args), &given);
+    let mut stdout = std::io::stdout();
+    writeln!(
+        stdout,
+        "{}: {} keys, {} destinations",
+        file.display(),
+        given.keys(),
+        config.meter.destinations.len()
+    )?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn list_elements(markdown: bool) -> Outcome {

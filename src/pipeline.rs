@@ -28,6 +28,7 @@ use crate::export::{Exporter, MeteringStatistics};
 use crate::flow::{
     ClockStep, FlowRecord, FlowTable, KeyHasher, Observation, ObservationClock, TableError, TableOptions,
 };
+use crate::gauges::{ExporterGauges, Gauges, IntakeGauges, ShardGauges, Shown};
 use crate::stats::{DestinationReport, FrameCounts, RecordCounts, RunReport};
 use crate::time::Timestamp;
 
@@ -221,7 +222,7 @@ pub struct Pipeline {
     waiting: Vec<Slots>,
     stage: Stage,
     options: PipelineOptions,
-    began: Instant,
+    gauges: Arc<Gauges>,
     /// Packets that were dropped before they could be read, as far as told.
     dropped: u64,
 }
@@ -259,6 +260,7 @@ struct Lane {
     intake: usize,
     to: Sender<Batch>,
     back: Receiver<Slots>,
+    gauges: Arc<ShardGauges>,
 }
 
 /// The threads behind the intakes.
@@ -271,9 +273,16 @@ struct Threads {
 struct Meter {
     table: FlowTable,
     counts: RecordCounts,
+    gauges: Arc<ShardGauges>,
 }
 
 impl Meter {
+    fn new(options: &TableOptions, gauges: &Arc<ShardGauges>) -> Result<Meter, PipelineError> {
+        gauges.set_capacity(options.max_flows);
+        let table = FlowTable::new(options)?;
+        Ok(Meter { table, counts: RecordCounts::default(), gauges: Arc::clone(gauges) })
+    }
+
     #[inline]
     fn take(
         &mut self,
@@ -294,7 +303,17 @@ impl Meter {
             self.table.expire(clock, &mut sink);
         }
         self.counts.evicted = self.table.evicted();
+        self.gauges.set(&self.counts, self.table.live());
     }
+}
+
+/// The destinations, each showing itself in its gauges.
+fn shown(destinations: Vec<Destination>, gauges: &Gauges) -> Vec<Destination> {
+    let show = |(one, (_, gauges)): (Destination, &(String, Arc<ExporterGauges>))| Destination {
+        exporter: Box::new(Shown::new(one.exporter, gauges)),
+        ..one
+    };
+    destinations.into_iter().zip(&gauges.exporters).map(show).collect()
 }
 
 impl Pipeline {
@@ -309,19 +328,20 @@ impl Pipeline {
         let tables = options.layout.tables();
         // A shard's share is rounded up: the sum is never less than what was asked for.
         let share = TableOptions { max_flows: options.table.max_flows.div_ceil(tables), ..options.table };
-        let meter = || -> Result<Meter, PipelineError> {
-            Ok(Meter { table: FlowTable::new(&share)?, counts: RecordCounts::default() })
-        };
+        let names = destinations.iter().map(|one| one.name.clone()).collect();
+        let gauges = Arc::new(Gauges::new(1, tables, names, options.layout != Layout::Inline));
+        let destinations = shown(destinations, &gauges);
+        let meter = |number: usize| Meter::new(&share, &gauges.shards[number]);
         let stage = match options.layout {
             Layout::Inline => Stage::Inline(Box::new(Inline {
-                meter: meter()?,
+                meter: meter(0)?,
                 records: Vec::with_capacity(RECORD_BATCH),
                 destinations,
                 last_tick: Instant::now(),
             })),
             Layout::Shards(_) => {
-                let meters = (0..tables).map(|_| meter()).collect::<Result<Vec<_>, _>>()?;
-                let (threads, mut lanes) = Threads::start(meters, destinations, options.live, 1)?;
+                let meters = (0..tables).map(meter).collect::<Result<Vec<_>, _>>()?;
+                let (threads, mut lanes) = Threads::start(meters, destinations, &gauges, options.live)?;
                 let lanes = lanes.pop().expect("as many as intakes, one");
                 Stage::Sharded(Sharded { lanes, since_clock: 0, threads })
             }
@@ -333,12 +353,24 @@ impl Pipeline {
             hasher: KeyHasher::new(),
         };
         let waiting = (0..tables).map(|_| Slots::new()).collect();
-        Ok(Pipeline { intake, waiting, stage, options, began: Instant::now(), dropped: 0 })
+        Ok(Pipeline { intake, waiting, stage, options, gauges, dropped: 0 })
     }
 
     /// Takes frames, in the order they were captured.
     #[inline]
     pub fn frames<'a>(&mut self, frames: impl Iterator<Item = Frame<'a>>) {
+        self.take(frames);
+        self.gauges.intakes[0].set(&self.intake.counts);
+    }
+
+    /// Takes one frame. It shows in the gauges only after a read that found no more, or when the drops are told.
+    #[inline]
+    pub fn frame(&mut self, frame: &Frame<'_>) {
+        self.take(std::iter::once(*frame));
+    }
+
+    #[inline(always)]
+    fn take<'a>(&mut self, frames: impl Iterator<Item = Frame<'a>>) {
         let tables = self.waiting.len();
         let (mut read, mut wire_octets) = (0, 0);
         for frame in frames {
@@ -435,6 +467,12 @@ impl Pipeline {
             self.intake.clock.advance(clock);
         }
         self.flush(self.intake.clock.now(), false);
+        self.gauges.intakes[0].set(&self.intake.counts);
+    }
+
+    /// What the threads show while they run.
+    pub fn gauges(&self) -> &Arc<Gauges> {
+        &self.gauges
     }
 
     /// The observation clock.
@@ -449,7 +487,7 @@ impl Pipeline {
 
     /// Tells what was dropped so far before it could be read, so that the collectors hear of it (RFC 7011 §4.2).
     pub fn dropped(&mut self, drops: CaptureDrops) {
-        count_drops(&mut self.intake.counts, &mut self.dropped, drops);
+        count_drops(&mut self.intake.counts, &mut self.dropped, drops, &self.gauges.intakes[0]);
     }
 
     /// Whether a thread has died, so that there is nothing left but to end.
@@ -481,14 +519,16 @@ impl Pipeline {
             clock_resets: self.intake.clock.jumps(),
             layout: self.options.layout.describe(),
             destinations,
-            elapsed: self.began.elapsed(),
+            elapsed: self.gauges.began.elapsed(),
             ..RunReport::default()
         })
     }
 }
 
-/// Counts what was dropped since `before`, which then stands at the sum of `drops`, as ignored.
-fn count_drops(counts: &mut FrameCounts, before: &mut u64, drops: CaptureDrops) {
+/// Counts what was dropped since `before`, which then stands at the sum of `drops`, as ignored; shows all counts.
+fn count_drops(counts: &mut FrameCounts, before: &mut u64, drops: CaptureDrops, gauges: &IntakeGauges) {
+    gauges.set_capture(drops);
+    gauges.set(counts);
     let dropped = drops.dropped_by_kernel + drops.dropped_by_interface;
     let metering = &mut counts.metering;
     if dropped > *before {
@@ -569,19 +609,20 @@ impl Threads {
     fn start(
         meters: Vec<Meter>,
         destinations: Vec<Destination>,
+        gauges: &Gauges,
         live: bool,
-        intakes: usize,
     ) -> Result<(Threads, Vec<Vec<Lane>>), PipelineError> {
+        let intakes = gauges.intakes.len();
         let mut exporters = Vec::new();
         let mut to_exporters = Vec::new();
         let (give_back, record_buffers) = bounded(2 * WAITING_RECORD_BATCHES);
-        for destination in destinations {
+        for (destination, (_, shown)) in destinations.into_iter().zip(&gauges.exporters) {
             let (to, from) = bounded(WAITING_RECORD_BATCHES);
             let give_back = give_back.clone();
             let name = destination.name.clone();
             let thread =
                 spawn(format!("exporter {name}"), move || run_exporter(destination, &from, &give_back))?;
-            to_exporters.push(to);
+            to_exporters.push((to, Arc::clone(shown)));
             exporters.push((name, thread));
         }
         let mut lanes: Vec<Vec<Lane>> = (0..intakes).map(|_| Vec::new()).collect();
@@ -596,11 +637,12 @@ impl Threads {
                 records: Vec::with_capacity(RECORD_BATCH),
             };
             let heard = Heard::new(intakes);
+            let gauges = Arc::clone(&meter.gauges);
             shards.push(spawn(format!("shard {number}"), move || {
                 run_shard(meter, heard, &from, &give_back, out, live)
             })?);
             for (intake, lanes) in lanes.iter_mut().enumerate() {
-                lanes.push(Lane { intake, to: to.clone(), back: back.clone() });
+                lanes.push(Lane { intake, to: to.clone(), back: back.clone(), gauges: Arc::clone(&gauges) });
             }
         }
         Ok((Threads { shards, exporters }, lanes))
@@ -634,12 +676,13 @@ impl Lane {
         let slots = std::mem::replace(slots, empty);
         // A shard hangs up only when it has died; `finish` finds that out and says so.
         let _ = self.to.send(Batch { slots, intake: self.intake, clock, end, metering: *metering });
+        self.gauges.channel.set(self.to.len(), self.to.capacity());
     }
 }
 
 /// The way from a shard to the exporters.
 struct RecordLane {
-    to: Vec<Sender<Arc<RecordBatch>>>,
+    to: Vec<(Sender<Arc<RecordBatch>>, Arc<ExporterGauges>)>,
     buffers: Receiver<Vec<FlowRecord>>,
     records: Vec<FlowRecord>,
 }
@@ -657,8 +700,9 @@ impl RecordLane {
         let empty = self.buffers.try_recv().unwrap_or_else(|_| Vec::with_capacity(RECORD_BATCH));
         let records = std::mem::replace(&mut self.records, empty);
         let batch = Arc::new(RecordBatch { records, clock, metering: *metering });
-        for exporter in &self.to {
+        for (exporter, gauges) in &self.to {
             let _ = exporter.send(Arc::clone(&batch));
+            gauges.channel.set(exporter.len(), exporter.capacity());
         }
     }
 }

@@ -9,10 +9,11 @@
 //! [`Sensor::open`] does all that needs privileges, [`Sensor::run`] starts the threads: what a process gives up goes
 //! in between. At the end the doors are shut, the rings read to their end, so that each packet let in is in a count.
 
+use std::error::Error;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
@@ -24,6 +25,7 @@ use crate::capture::live::{LiveCapture, LiveError, LiveOptions};
 use crate::capture::write::{FrameFile, FrameLog};
 use crate::capture::{CaptureDrops, LinkType};
 use crate::export::{self, Endpoint};
+use crate::gauges::Gauges;
 use crate::pipeline::spread::{Intake, Spread, SpreadIntake};
 use crate::pipeline::{Destination, Pipeline, PipelineError, PipelineOptions};
 use crate::signal::StopRequest;
@@ -90,6 +92,9 @@ pub enum SensorError {
     /// The pipeline.
     #[error(transparent)]
     Pipeline(#[from] PipelineError),
+    /// Who looks after the sensor.
+    #[error(transparent)]
+    Attendant(Box<dyn Error>),
 }
 
 /// The open interfaces of a sensor.
@@ -99,13 +104,17 @@ pub struct Sensor {
     statistics_interval: Duration,
 }
 
-/// What a capture thread did so far.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct IntakeStatus {
-    /// What became of the frames.
-    pub counts: FrameCounts,
-    /// What never got here.
-    pub drops: CaptureDrops,
+/// Who looks after a sensor while it runs.
+pub trait Attendant {
+    /// Capture has begun.
+    ///
+    /// # Errors
+    /// What keeps the sensor from running.
+    fn started(&mut self, gauges: &Arc<Gauges>) -> Result<(), Box<dyn Error>>;
+    /// Whether there is a reason to end besides a signal.
+    fn has_to_end(&self) -> bool;
+    /// The end has begun.
+    fn ending(&mut self);
 }
 
 impl Sensor {
@@ -141,16 +150,16 @@ impl Sensor {
         Ok(Sensor { captures, write, statistics_interval: options.statistics_interval })
     }
 
-    /// Captures until `stop` is asked for or `unheard` says that nobody is left to hear of it.
+    /// Captures until `stop` is asked for or the attendant has a reason to end.
     ///
     /// # Errors
-    /// When the memory or the threads cannot be had, or a thread died.
+    /// When the memory or the threads cannot be had, a thread died, or the attendant could not start.
     pub fn run(
         self,
         options: PipelineOptions,
         destinations: Vec<Destination>,
         stop: &StopRequest,
-        unheard: &dyn Fn() -> bool,
+        attendant: &mut dyn Attendant,
     ) -> Result<RunReport, SensorError> {
         let Sensor { mut captures, write, statistics_interval } = self;
         let names: Vec<String> = captures.iter().map(|capture| capture.interface().to_string()).collect();
@@ -158,17 +167,19 @@ impl Sensor {
         let log = |_| write.as_ref().map(FrameFile::log);
         let (mut report, drops) = if captures.len() == 1 {
             let pipeline = Pipeline::start(options, destinations)?;
-            let logs = vec![log(0)];
-            let (mut ended, drops) =
-                supervise(&board, &mut captures, vec![pipeline], logs, statistics_interval, &|| unheard())?;
+            let gauges = Arc::clone(pipeline.gauges());
+            let mut supervisor =
+                Supervisor { board: &board, attendant, statistics_interval, gauges, is_broken: &|| false };
+            let (mut ended, drops) = supervisor.run(&mut captures, vec![pipeline], vec![log(0)])?;
             (ended.pop().expect("as many as began, one").finish()?, drops)
         } else {
             let (spread, intakes) = Spread::start(options, captures.len(), destinations)?;
+            let gauges = Arc::clone(spread.gauges());
+            let is_broken = || spread.is_broken();
+            let mut supervisor =
+                Supervisor { board: &board, attendant, statistics_interval, gauges, is_broken: &is_broken };
             let logs = (0..captures.len()).map(log).collect();
-            let (ended, drops) =
-                supervise(&board, &mut captures, intakes, logs, statistics_interval, &|| {
-                    unheard() || spread.is_broken()
-                })?;
+            let (ended, drops) = supervisor.run(&mut captures, intakes, logs)?;
             let counts: Vec<FrameCounts> = ended.into_iter().map(SpreadIntake::end).collect();
             (spread.finish(&counts)?, drops)
         };
@@ -181,7 +192,7 @@ impl Sensor {
 /// What the capture threads and their supervisor tell each other.
 struct Board {
     names: Vec<String>,
-    status: Vec<Mutex<IntakeStatus>>,
+    drops: Vec<Mutex<CaptureDrops>>,
     stop: StopRequest,
     /// Raised to end capture for another reason than a signal.
     end: AtomicBool,
@@ -189,8 +200,8 @@ struct Board {
 
 impl Board {
     fn new(names: Vec<String>, stop: StopRequest) -> Board {
-        let status = names.iter().map(|_| Mutex::default()).collect();
-        Board { names, status, stop, end: AtomicBool::new(false) }
+        let drops = names.iter().map(|_| Mutex::default()).collect();
+        Board { names, drops, stop, end: AtomicBool::new(false) }
     }
 
     #[inline]
@@ -198,19 +209,15 @@ impl Board {
         self.stop.is_asked() || self.end.load(Ordering::Relaxed)
     }
 
-    fn post(&self, intake: usize, status: IntakeStatus) {
-        *self.status[intake].lock().unwrap_or_else(PoisonError::into_inner) = status;
-    }
-
-    fn status(&self, intake: usize) -> IntakeStatus {
-        *self.status[intake].lock().unwrap_or_else(PoisonError::into_inner)
+    fn post(&self, intake: usize, drops: CaptureDrops) {
+        *self.drops[intake].lock().unwrap_or_else(PoisonError::into_inner) = drops;
     }
 
     /// The counts of each interface, its threads together.
     fn by_interface(&self) -> Vec<(&str, CaptureDrops)> {
         let mut sums: Vec<(&str, CaptureDrops)> = Vec::new();
-        for (intake, name) in self.names.iter().enumerate() {
-            let drops = self.status(intake).drops;
+        for (name, drops) in self.names.iter().zip(&self.drops) {
+            let drops = *drops.lock().unwrap_or_else(PoisonError::into_inner);
             match sums.last_mut() {
                 Some((last, sum)) if last == name => *sum = sum.plus(drops),
                 _ => sums.push((name, drops)),
@@ -220,58 +227,78 @@ impl Board {
     }
 }
 
-/// Runs a capture thread for each intake and looks after them; gives the intakes back, and what never got to them.
-fn supervise<I: Intake>(
-    board: &Board,
-    captures: &mut [LiveCapture],
-    intakes: Vec<I>,
-    logs: Vec<Option<FrameLog>>,
+/// The calling thread of a sensor: it starts the others and looks after them.
+struct Supervisor<'a> {
+    board: &'a Board,
+    attendant: &'a mut dyn Attendant,
     statistics_interval: Duration,
-    has_to_end: &dyn Fn() -> bool,
-) -> Result<(Vec<I>, CaptureDrops), PipelineError> {
-    thread::scope(|scope| {
-        let mut threads: Vec<ScopedJoinHandle<'_, I>> = Vec::new();
-        let mut failed = None;
-        for (number, ((capture, intake), log)) in captures.iter_mut().zip(intakes).zip(logs).enumerate() {
-            let name = format!("capture {}", capture.interface());
-            let work = move || run_intake(board, number, capture, intake, log);
-            match thread::Builder::new().name(name.clone()).spawn_scoped(scope, work) {
-                Ok(thread) => threads.push(thread),
-                Err(source) => {
-                    failed = Some(PipelineError::Spawn { thread: name, source });
-                    board.end.store(true, Ordering::Relaxed);
-                    break;
+    gauges: Arc<Gauges>,
+    /// Whether a thread behind the intakes has died, where they do not know it themselves.
+    is_broken: &'a dyn Fn() -> bool,
+}
+
+impl Supervisor<'_> {
+    /// Runs a capture thread for each intake; gives the intakes back, and what never got to them.
+    fn run<I: Intake>(
+        &mut self,
+        captures: &mut [LiveCapture],
+        intakes: Vec<I>,
+        logs: Vec<Option<FrameLog>>,
+    ) -> Result<(Vec<I>, CaptureDrops), SensorError> {
+        let board = self.board;
+        thread::scope(|scope| {
+            let mut threads: Vec<ScopedJoinHandle<'_, I>> = Vec::new();
+            let mut failed = None;
+            for (number, ((capture, intake), log)) in captures.iter_mut().zip(intakes).zip(logs).enumerate() {
+                let name = format!("capture {}", capture.interface());
+                let work = move || run_intake(board, number, capture, intake, log);
+                match thread::Builder::new().name(name.clone()).spawn_scoped(scope, work) {
+                    Ok(thread) => threads.push(thread),
+                    Err(source) => {
+                        failed = Some(PipelineError::Spawn { thread: name, source }.into());
+                        break;
+                    }
                 }
             }
-        }
-        info!("capturing on {}", board.by_interface().iter().map(|one| one.0).collect::<Vec<_>>().join(", "));
-        let mut drop_log = DropLog::default();
-        let mut logged = Instant::now();
-        while !board.is_ending() {
-            thread::park_timeout(SUPERVISE_EVERY);
-            if has_to_end() || threads.iter().any(ScopedJoinHandle::is_finished) {
+            if failed.is_none() {
+                failed = self.attendant.started(&self.gauges).err().map(SensorError::Attendant);
+            }
+            if failed.is_some() {
                 board.end.store(true, Ordering::Relaxed);
+            } else {
+                let names: Vec<&str> = board.by_interface().iter().map(|one| one.0).collect();
+                info!("capturing on {}", names.join(", "));
             }
-            if logged.elapsed() >= statistics_interval {
-                drop_log.tell(board, logged.elapsed());
-                logged = Instant::now();
+            let mut drop_log = DropLog::default();
+            let mut logged = Instant::now();
+            while !board.is_ending() {
+                thread::park_timeout(SUPERVISE_EVERY);
+                let died = (self.is_broken)() || threads.iter().any(ScopedJoinHandle::is_finished);
+                if died || self.attendant.has_to_end() {
+                    board.end.store(true, Ordering::Relaxed);
+                }
+                if logged.elapsed() >= self.statistics_interval {
+                    drop_log.tell(board, logged.elapsed());
+                    logged = Instant::now();
+                }
             }
-        }
-        let mut ended = Vec::new();
-        for (thread, name) in threads.into_iter().zip(&board.names) {
-            match thread.join() {
-                Ok(intake) => ended.push(intake),
-                Err(_) => failed = Some(PipelineError::Died(format!("capture {name}"))),
+            self.attendant.ending();
+            let mut ended = Vec::new();
+            for (thread, name) in threads.into_iter().zip(&board.names) {
+                match thread.join() {
+                    Ok(intake) => ended.push(intake),
+                    Err(_) => failed = Some(PipelineError::Died(format!("capture {name}")).into()),
+                }
             }
-        }
-        if let Some(error) = failed {
-            return Err(error);
-        }
-        drop_log.tell(board, logged.elapsed());
-        let drops =
-            board.by_interface().iter().fold(CaptureDrops::default(), |sum, (_, drops)| sum.plus(*drops));
-        Ok((ended, drops))
-    })
+            if let Some(error) = failed {
+                return Err(error);
+            }
+            drop_log.tell(board, logged.elapsed());
+            let none = CaptureDrops::default();
+            let drops = board.by_interface().iter().fold(none, |sum, (_, drops)| sum.plus(*drops));
+            Ok((ended, drops))
+        })
+    }
 }
 
 /// Tells what was dropped: one line an interval, and none where nothing was.
@@ -357,7 +384,7 @@ fn read<I: Intake>(capture: &mut LiveCapture, intake: &mut I, log: &mut Option<F
 fn count<I: Intake>(board: &Board, number: usize, capture: &mut LiveCapture, intake: &mut I) {
     let drops = capture.drops();
     intake.dropped(drops);
-    board.post(number, IntakeStatus { counts: *intake.counts(), drops });
+    board.post(number, drops);
 }
 
 /// The clock of a link on which nothing comes: it goes on by the monotonic time since the last metered packet, less

@@ -1,11 +1,14 @@
-//! SIGINT and SIGTERM: the first asks for an orderly end, a second one ends the process at once.
+//! SIGINT and SIGTERM: the first asks for an orderly end, a second one ends the process at once. SIGHUP asks for files to
+//! be opened again, SIGUSR1 for a summary.
 
-use std::io;
+use std::io::{self, IsTerminal};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::flag;
+use signal_hook::iterator::Signals;
 
 /// Exit status after SIGINT: 128 + its number, as shells have it.
 pub const INTERRUPTED: i32 = 130;
@@ -38,6 +41,11 @@ impl StopRequest {
         self.asked.store(true, Ordering::Relaxed);
     }
 
+    /// The flag that is raised when an orderly end is asked for.
+    pub fn flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.asked)
+    }
+
     /// Whether an orderly end was asked for.
     #[inline]
     pub fn is_asked(&self) -> bool {
@@ -47,5 +55,55 @@ impl StopRequest {
     /// Whether it was SIGINT that asked.
     pub fn by_interrupt(&self) -> bool {
         self.signal.load(Ordering::Relaxed) == SIGINT as usize
+    }
+}
+
+/// What a signal asks of a run that goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// SIGHUP: open files and the log again.
+    Reopen,
+    /// SIGUSR1: log a summary.
+    Summary,
+}
+
+/// SIGHUP and SIGUSR1, caught from here on and answered by a thread of their own: a reader that waits for a pipe
+/// could not look.
+///
+/// SIGHUP has two meanings. To a process without a terminal it is a request; to one that runs in a terminal it says that the
+/// terminal is gone, and asks for an orderly end.
+#[derive(Debug)]
+pub struct Requests {
+    signals: Signals,
+    hangup_ends: Option<StopRequest>,
+}
+
+impl Requests {
+    /// Catches the signals.
+    ///
+    /// # Errors
+    /// When the handlers cannot be installed.
+    pub fn on_signals(stop: &StopRequest) -> io::Result<Requests> {
+        let in_terminal =
+            io::stdin().is_terminal() || io::stdout().is_terminal() || io::stderr().is_terminal();
+        let signals = Signals::new([SIGHUP, SIGUSR1])?;
+        Ok(Requests { signals, hangup_ends: in_terminal.then(|| stop.clone()) })
+    }
+
+    /// Starts the thread, which gives each request to `answer`.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn serve(mut self, answer: impl Fn(Request) + Send + 'static) -> io::Result<()> {
+        thread::Builder::new().name("signals".to_string()).spawn(move || {
+            for signal in self.signals.forever() {
+                match (signal, &self.hangup_ends) {
+                    (SIGHUP, Some(stop)) => stop.ask(),
+                    (SIGHUP, None) => answer(Request::Reopen),
+                    _ => answer(Request::Summary),
+                }
+            }
+        })?;
+        Ok(())
     }
 }

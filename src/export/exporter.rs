@@ -117,6 +117,8 @@ struct Templates {
     due: bool,
     messages_since: u64,
     last: Option<Timestamp>,
+    /// How often they were sent.
+    sent: u64,
 }
 
 impl<F: Framing> TemplateExporter<F> {
@@ -145,6 +147,7 @@ impl<F: Framing> TemplateExporter<F> {
                 due: true,
                 messages_since: 0,
                 last: None,
+                sent: 0,
             },
             message_delay: options.message_delay,
             statistics_interval: options.statistics_interval,
@@ -205,6 +208,7 @@ impl<F: Framing> TemplateExporter<F> {
     /// Sends the templates of both parts, in messages of their own before the data (RFC 7011 §8).
     fn send_templates(&mut self, time: Timestamp) {
         self.templates.due = false;
+        self.templates.sent += 1;
         let layouts = self.pending.layouts().to_vec();
         self.send_set(Part::Flows, F::TEMPLATE_SET, &layouts, time, F::template);
         let options = self.framing.options(Statistics::default());
@@ -212,7 +216,7 @@ impl<F: Framing> TemplateExporter<F> {
         self.templates.messages_since = 0;
     }
 
-    /// Sends one Set of Template Records, and as many messages as that takes.
+    /// Sends Template Records in a Set, Options Template Records in a Set each, and as many messages as that takes.
     fn send_set<T>(
         &mut self,
         part: Part,
@@ -221,18 +225,25 @@ impl<F: Framing> TemplateExporter<F> {
         time: Timestamp,
         write: fn(&F, &mut Message, &T),
     ) {
+        // nfacctd looks for a second Options Template of a Set in the wrong place, and calls the Set malformed.
+        let alone = set == F::OPTIONS_TEMPLATE_SET;
         let mut records = records.iter().peekable();
         while records.peek().is_some() {
             self.message.begin(F::HEADER);
-            self.message.open_set(set);
             let mut templates = 0;
             while let Some(record) = records.peek() {
                 let before = self.message.len();
+                if templates == 0 || alone {
+                    self.message.open_set(set);
+                }
                 write(&self.framing, &mut self.message, record);
                 // A single record goes out whatever its length: there is no other way to send it.
                 if self.message.len().next_multiple_of(F::ALIGNMENT) > self.limit && templates > 0 {
                     self.message.truncate(before);
                     break;
+                }
+                if alone {
+                    self.message.close_set(F::ALIGNMENT);
                 }
                 templates += 1;
                 records.next();
@@ -317,6 +328,15 @@ impl<F: Framing> Exporter for TemplateExporter<F> {
             self.last_statistics = Some(now);
             self.send_statistics(metering);
         }
+    }
+
+    fn reopen(&mut self, now: Timestamp) {
+        self.flush();
+        self.outlet.reopen(now);
+    }
+
+    fn template_refreshes(&self) -> u64 {
+        self.templates.sent
     }
 
     fn finish(&mut self, now: Timestamp, metering: &MeteringStatistics) {

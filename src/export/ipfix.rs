@@ -184,12 +184,14 @@ mod tests {
     fn the_second_message_has_the_options_templates_in_domain_0() {
         let message = &messages(&[record_v4()])[1];
         let expected = octets(&[
-            "000a 0062 6553f103 00000000 00000000",
-            "0003 0052          | Options Template Set",
+            "000a 006a 6553f103 00000000 00000000",
+            "0003 001a          | Options Template Set",
             "010c 0004 0001     | 268: Metering Process Statistics, 4 fields, 1 of scope",
             "0095 0004 0029 0008 002a 0008 0028 0008",
+            "0003 001e",
             "010d 0005 0001     | 269: Metering Process Reliability Statistics",
             "0095 0004 00a4 0008 00a5 0008 0143 0008 0143 0008",
+            "0003 0022",
             "010e 0006 0001     | 270: Exporting Process Reliability Statistics",
             "0090 0004 00a6 0008 00a7 0008 00a8 0008 0143 0008 0143 0008",
         ]);
@@ -252,7 +254,7 @@ mod tests {
         let expected = octets(&[
             "000a 0088 6553f103 00000000 00000000",
             "010c 0020          | Metering Process Statistics of domain 1:",
-            "00000001 0000000000000003 0000000000000002 00000000000006f2 | messages, records, octets before this one",
+            "00000001 0000000000000003 0000000000000002 00000000000006fa | messages, records, octets before this one",
             "010d 0028          | Metering Process Reliability Statistics of domain 1:",
             "00000001 0000000000000003 00000000000000b4 | packets, octets",
             "0000018bcfe5687b 0000018bcfe56fd0          | the first, the last",
@@ -261,7 +263,7 @@ mod tests {
             "0000000000000000 0000000000000000",
         ]);
         assert_eq!(all.len(), 4);
-        assert_eq!(all[..3].iter().map(Vec::len).sum::<usize>(), 0x6f2);
+        assert_eq!(all[..3].iter().map(Vec::len).sum::<usize>(), 0x6fa);
         assert_eq!(all[3], expected);
     }
 }

@@ -44,9 +44,10 @@ impl Message {
         &mut self.octets
     }
 
-    /// Takes away what was written from `length` on.
+    /// Takes away what was written from `length` on, and with it a Set begun there.
     pub fn truncate(&mut self, length: usize) {
         self.octets.truncate(length);
+        self.set = self.set.filter(|start| *start < length);
     }
 
     /// Adds an octet.

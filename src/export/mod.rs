@@ -259,6 +259,15 @@ pub trait Exporter: Send {
     /// captures. Sends what has waited long enough, templates that are due, statistics.
     fn tick(&mut self, now: Timestamp, metering: &MeteringStatistics);
 
+    /// Opens its file again, by its path, if another one or none stands there: the old one was moved away. Does nothing where
+    /// records do not go to a file.
+    fn reopen(&mut self, _now: Timestamp) {}
+
+    /// How often templates were sent, the first time included; 0 where there are none.
+    fn template_refreshes(&self) -> u64 {
+        0
+    }
+
     /// Sends all that is left, the last statistics, and closes the destination.
     fn finish(&mut self, now: Timestamp, metering: &MeteringStatistics);
 

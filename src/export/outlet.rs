@@ -154,6 +154,14 @@ impl Outlet {
         }
     }
 
+    /// Sends on what is held back and opens a file again.
+    pub fn reopen(&mut self, now: Timestamp) {
+        self.flush(now);
+        if let Err(error) = self.transport.reopen() {
+            warn!("opening {} again, the old file stays in use: {error}", self.name);
+        }
+    }
+
     /// Closes the transport, after which the account is final.
     pub fn close(&mut self, now: Timestamp) {
         match self.transport.close() {

@@ -164,8 +164,10 @@ proptest! {
             prop_assert_eq!(u32_at(message, 8), if is_flows { flows } else { options });
             let sets = sets(message, 16);
             let mut ids: Vec<_> = sets.iter().map(|(id, _)| *id).collect();
+            ids.retain(|id| *id != 3);
+            let besides = ids.len();
             ids.dedup();
-            prop_assert_eq!(ids.len(), sets.len(), "one Set of each kind");
+            prop_assert_eq!(ids.len(), besides, "one Set of each kind");
             for (id, set) in sets {
                 match id {
                     2 => prop_assert!(is_flows && learn(set, &mut lengths) > 0),

@@ -30,17 +30,18 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::{
     BATCH, Batch, BatchEnd, Destination, Lane, Layout, Meter, Pipeline, PipelineError, PipelineOptions,
-    Slots, Threads, count_drops,
+    Slots, Threads, count_drops, shown,
 };
 use crate::capture::{CaptureDrops, Frame};
 use crate::decode::{self, Fragment, FragmentTable};
 use crate::export::MeteringStatistics;
-use crate::flow::{ClockStep, FlowTable, KeyHasher, Observation, ObservationClock, TableOptions};
-use crate::stats::{FrameCounts, RecordCounts, RunReport};
+use crate::flow::{ClockStep, KeyHasher, Observation, ObservationClock, TableOptions};
+use crate::gauges::{Gauges, IntakeGauges};
+use crate::stats::{FrameCounts, RunReport};
 use crate::time::Timestamp;
 
 /// A frame captured longer ago than this, by an interface whose ring was then read empty, has been read: the kernel
@@ -66,7 +67,7 @@ pub trait Intake: Send {
 impl Intake for Pipeline {
     #[inline]
     fn frame(&mut self, frame: &Frame<'_>) {
-        Pipeline::frames(self, std::iter::once(*frame));
+        Pipeline::frame(self, frame);
     }
 
     fn quiet(&mut self, clock: Option<Timestamp>) {
@@ -95,7 +96,7 @@ pub struct Spread {
     threads: Threads,
     era: Arc<AtomicU64>,
     layout: String,
-    began: Instant,
+    gauges: Arc<Gauges>,
 }
 
 /// One of several intakes: the counterpart of [`Pipeline`] on one capture thread.
@@ -114,6 +115,7 @@ pub struct SpreadIntake {
     /// The era that this one has come to.
     era: u64,
     dropped: u64,
+    gauges: Arc<IntakeGauges>,
 }
 
 impl Spread {
@@ -129,16 +131,19 @@ impl Spread {
         let layout = Layout::Shards(options.layout.tables());
         let share =
             TableOptions { max_flows: options.table.max_flows.div_ceil(layout.tables()), ..options.table };
-        let meters = (0..layout.tables())
-            .map(|_| Ok(Meter { table: FlowTable::new(&share)?, counts: RecordCounts::default() }))
-            .collect::<Result<Vec<_>, PipelineError>>()?;
-        let (threads, lanes) = Threads::start(meters, destinations, options.live, intakes)?;
+        let names = destinations.iter().map(|one| one.name.clone()).collect();
+        let gauges = Arc::new(Gauges::new(intakes, layout.tables(), names, true));
+        let destinations = shown(destinations, &gauges);
+        let meters =
+            gauges.shards.iter().map(|gauges| Meter::new(&share, gauges)).collect::<Result<Vec<_>, _>>()?;
+        let (threads, lanes) = Threads::start(meters, destinations, &gauges, options.live)?;
         let (eras, hasher) = (Arc::new(AtomicU64::new(0)), KeyHasher::new());
         let fragments = Arc::new(Mutex::new(FragmentTable::new()));
         let active_timeout = options.table.timeouts.active;
         let intakes = lanes
             .into_iter()
-            .map(|lanes| SpreadIntake {
+            .zip(&gauges.intakes)
+            .map(|(lanes, gauges)| SpreadIntake {
                 counts: FrameCounts::default(),
                 fragments: Arc::clone(&fragments),
                 clock: ObservationClock::new(active_timeout),
@@ -149,10 +154,16 @@ impl Spread {
                 eras: Arc::clone(&eras),
                 era: 0,
                 dropped: 0,
+                gauges: Arc::clone(gauges),
             })
             .collect::<Vec<_>>();
         let layout = format!("{} capture threads, {}", intakes.len(), layout.describe());
-        Ok((Spread { threads, era: eras, layout, began: Instant::now() }, intakes))
+        Ok((Spread { threads, era: eras, layout, gauges }, intakes))
+    }
+
+    /// What the threads show while they run.
+    pub fn gauges(&self) -> &Arc<Gauges> {
+        &self.gauges
     }
 
     /// Whether a thread has died, so that there is nothing left but to end.
@@ -176,7 +187,7 @@ impl Spread {
             clock_resets: self.era.load(Ordering::Relaxed),
             layout: self.layout,
             destinations,
-            elapsed: self.began.elapsed(),
+            elapsed: self.gauges.began.elapsed(),
             ..RunReport::default()
         })
     }
@@ -266,6 +277,7 @@ impl Intake for SpreadIntake {
             self.clock.advance(clock);
         }
         self.flush(self.clock.now(), BatchEnd::Dry);
+        self.gauges.set(&self.counts);
     }
 
     fn clock(&self) -> Timestamp {
@@ -277,7 +289,7 @@ impl Intake for SpreadIntake {
     }
 
     fn dropped(&mut self, drops: CaptureDrops) {
-        count_drops(&mut self.counts, &mut self.dropped, drops);
+        count_drops(&mut self.counts, &mut self.dropped, drops, &self.gauges);
     }
 
     fn is_broken(&self) -> bool {

@@ -56,12 +56,17 @@ impl Input {
 
     #[cfg(test)]
     pub fn stream(stream: impl Read + Send + 'static) -> Input {
-        let progress = Progress::new(Arc::default());
+        let progress = Progress::new(Arc::default(), Arc::default());
         Input { state: State::Stream(Box::new(stream)), ..Input::new(PathBuf::from("stream"), 0, progress) }
     }
 
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether it ended because reading was to end: it is no damage then.
+    pub fn is_stopped(&self) -> bool {
+        self.identity.is_none() && self.progress.is_stopped()
     }
 
     /// Whether its offsets count decompressed octets.

@@ -26,7 +26,7 @@ use std::collections::BinaryHeap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 pub use error::{FileError, Reason};
 
@@ -61,11 +61,13 @@ pub struct FileOptions {
     pub interface: Option<u32>,
     /// Octets read from a file at a time.
     pub buffer_octets: usize,
+    /// Once this is set, a pipe that has nothing to read ends where it stands, and is not damaged for that.
+    pub stop: Arc<AtomicBool>,
 }
 
 impl Default for FileOptions {
     fn default() -> FileOptions {
-        FileOptions { filter: None, interface: None, buffer_octets: 256 * 1024 }
+        FileOptions { filter: None, interface: None, buffer_octets: 256 * 1024, stop: Arc::default() }
     }
 }
 
@@ -178,7 +180,8 @@ impl CaptureFiles {
                 self.octets_total = None;
             }
         }
-        let input = Input::new(path, length, Progress::new(Arc::clone(&self.octets_read)));
+        let input =
+            Input::new(path, length, Progress::new(Arc::clone(&self.octets_read), Arc::clone(&options.stop)));
         self.readers.push(Reader::new(input, options.interface, options.buffer_octets));
     }
 
@@ -404,7 +407,7 @@ fn may_be_capture(path: &Path) -> bool {
         Ok(_) => return false,
         Err(_) => return true,
     }
-    let mut input = Input::new(path.to_path_buf(), 0, Progress::new(Arc::default()));
+    let mut input = Input::new(path.to_path_buf(), 0, Progress::new(Arc::default(), Arc::default()));
     let (mut magic, mut length) = ([0; 4], 0);
     while length < magic.len() {
         match input.read(&mut magic[length..]) {

@@ -120,6 +120,9 @@ impl Reader {
     fn fail(&mut self, damage: Damage) {
         self.format = Format::Ended;
         let input = self.buffer.input();
+        if input.is_stopped() {
+            return;
+        }
         self.failure = Some(FileError {
             path: input.path().to_path_buf(),
             offset: (!matches!(damage.reason, Reason::Open(_))).then_some(damage.offset),

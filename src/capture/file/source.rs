@@ -7,7 +7,10 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 
 use super::STANDARD_INPUT;
 
@@ -18,11 +21,18 @@ pub(super) struct Progress {
     file: AtomicU64,
     /// Octets of all files so far.
     total: Arc<AtomicU64>,
+    /// Set from outside: what is waited for then ends where it stands.
+    stop: Arc<AtomicBool>,
 }
 
 impl Progress {
-    pub fn new(total: Arc<AtomicU64>) -> Progress {
-        Progress { file: AtomicU64::new(0), total }
+    pub fn new(total: Arc<AtomicU64>, stop: Arc<AtomicBool>) -> Progress {
+        Progress { file: AtomicU64::new(0), total, stop }
+    }
+
+    /// Whether reading is to end.
+    pub fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
     }
 
     /// The file has been read up to `position`.
@@ -37,6 +47,22 @@ impl Progress {
 
 /// Octets that tell formats and compressions apart.
 const MAGIC: usize = 4;
+/// How long a pipe is waited for before a look at whether to go on.
+const WAIT: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+
+/// Reads from what may keep its reader waiting: 0 octets at its end, or once reading is to end.
+fn read_stream(file: &mut File, octets: &mut [u8], progress: &Progress) -> io::Result<usize> {
+    // A signal does not end a read that waits, so the waiting is done here. What cannot be polled is always ready.
+    loop {
+        let ready = poll(&mut [PollFd::new(file, PollFlags::IN)], Some(&WAIT));
+        if progress.is_stopped() {
+            return Ok(0);
+        }
+        if !matches!(ready, Ok(0) | Err(Errno::INTR)) {
+            return file.read(octets);
+        }
+    }
+}
 
 /// What a path leads to, opened for reading.
 pub(super) struct Source {
@@ -68,7 +94,9 @@ impl Source {
         let identity = reopens.then(|| (metadata.dev(), metadata.ino()));
         let (mut magic, mut magic_length) = ([0; MAGIC], 0);
         while magic_length < MAGIC {
-            match file.read(&mut magic[magic_length..]) {
+            let rest = &mut magic[magic_length..];
+            let read = if reopens { file.read(rest) } else { read_stream(&mut file, rest, &progress) };
+            match read {
                 Ok(0) => break,
                 Ok(read) => magic_length += read,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -140,7 +168,10 @@ impl Read for Source {
                     self.file.insert(file)
                 }
             };
-            file.read(octets)?
+            match self.identity {
+                Some(_) => file.read(octets)?,
+                None => read_stream(file, octets, &self.progress)?,
+            }
         };
         self.position += read as u64;
         self.progress.reach(self.position);

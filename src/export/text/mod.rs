@@ -135,6 +135,17 @@ impl Exporter for TextExporter {
         self.output.tick(now);
     }
 
+    fn reopen(&mut self, _now: Timestamp) {
+        if self.output.reopen() {
+            match &mut self.rows {
+                Rows::Csv(rows) => *rows = csv::Rows::begin(&mut self.output),
+                Rows::Table(table) => table.begin_again(),
+                // JSON lines have no header; the talkers are written once, at the end.
+                Rows::Json(_) | Rows::Top(_) => {}
+            }
+        }
+    }
+
     fn finish(&mut self, _now: Timestamp, _metering: &MeteringStatistics) {
         match &mut self.rows {
             Rows::Csv(_) | Rows::Json(_) => {}

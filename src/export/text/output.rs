@@ -3,12 +3,15 @@
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use log::warn;
+
 use super::TextError;
+use crate::export::transport::file::moved_away;
 use crate::export::{Delivery, Tally};
 use crate::flow::FlowRecord;
 use crate::time::Timestamp;
@@ -22,6 +25,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(1);
 /// A buffered text destination.
 pub(crate) struct Output {
     writer: Option<Box<dyn Write + Send>>,
+    /// A handle of the file and where it stood, if it can be opened again.
+    place: Option<(File, PathBuf)>,
     name: String,
     buffer: Vec<u8>,
     waiting: Tally,
@@ -41,7 +46,8 @@ impl Output {
             Ok(Output::to("standard output", Box::new(File::from(descriptor))))
         } else {
             let file = File::create(path).map_err(cannot)?;
-            Ok(Output::to(path.display().to_string(), Box::new(file)))
+            let place = Some((file.try_clone().map_err(cannot)?, path.to_owned()));
+            Ok(Output { place, ..Output::to(path.display().to_string(), Box::new(file)) })
         }
     }
 
@@ -49,6 +55,7 @@ impl Output {
     pub(crate) fn to(name: impl Into<String>, writer: Box<dyn Write + Send>) -> Output {
         Output {
             writer: Some(writer),
+            place: None,
             name: name.into(),
             buffer: Vec::with_capacity(PIECE_OCTETS + 4096),
             waiting: Tally::default(),
@@ -133,6 +140,29 @@ impl Output {
             }
         }
         self.buffer.clear();
+    }
+
+    /// Writes what is in the buffer and opens the file again if another one or none stands at its path. Gives whether the
+    /// file written to from now on is a new and empty one.
+    pub(crate) fn reopen(&mut self) -> bool {
+        self.flush();
+        let Some((file, path)) = &mut self.place else { return false };
+        let opened = moved_away(file, path).and_then(|new| match new {
+            Some(new) => Ok(Some((new.try_clone()?, new.metadata()?.len() == 0, new))),
+            None => Ok(None),
+        });
+        match opened {
+            Ok(Some((writer, empty, new))) => {
+                *file = new;
+                self.writer = Some(Box::new(writer));
+                empty
+            }
+            Ok(None) => false,
+            Err(error) => {
+                warn!("opening {} again, the old file stays in use: {error}", self.name);
+                false
+            }
+        }
     }
 
     /// Writes what is left and lets the destination go.

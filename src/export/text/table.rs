@@ -60,6 +60,14 @@ impl Table {
         Table::in_zone(zone, options)
     }
 
+    /// The next row is the first of a new file: its titles go before it.
+    pub(super) fn begin_again(&mut self) {
+        if self.layout.take().is_some() {
+            // What came before can no longer be sorted with what comes.
+            (self.limit, self.date) = (0, None);
+        }
+    }
+
     pub(super) fn in_zone(zone: TimeZone, options: &TextOptions) -> Table {
         let zone_name = match (options.utc, zone.iana_name()) {
             (true, _) => "UTC".to_owned(),

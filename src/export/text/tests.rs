@@ -424,27 +424,3 @@ fn a_file_that_cannot_be_created_is_named() {
     let error = open(TextFormat::Csv, path, &utc(None)).err().unwrap();
     assert_eq!(error.to_string(), "cannot create /nowhere/at/all.csv");
 }
-
-/// Not a proof but a figure: `cargo test --release --lib text::tests::speed -- --ignored --nocapture`.
-#[test]
-#[ignore = "a measurement, for the release profile"]
-fn speed_of_rows() {
-    let mut records = Vec::new();
-    for number in 0..1000u64 {
-        let mut record = if number % 4 == 0 { ipv6_record() } else { ipv4_record() };
-        record.source[3] = number as u8;
-        record.start = Timestamp::from_nanos(1_700_000_000_000_000_000 + number * 123_456_789_012);
-        records.push(record);
-    }
-    for format in [TextFormat::Csv, TextFormat::Json, TextFormat::Table] {
-        let options = TextOptions { sort_limit: 0, ..utc(None) };
-        let mut exporter = open(format, Path::new("/dev/null"), &options).unwrap();
-        let begun = std::time::Instant::now();
-        for _ in 0..2000 {
-            exporter.export(&records);
-        }
-        exporter.finish(Timestamp::EPOCH, &MeteringStatistics::default());
-        let rate = 2_000_000.0 / begun.elapsed().as_secs_f64() / 1e6;
-        eprintln!("{format:?}: {rate:.2} M records/s, {} octets", exporter.delivery().message_octets);
-    }
-}

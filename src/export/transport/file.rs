@@ -4,7 +4,8 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use crate::export::transport::{Failure, Lost, STREAM_LIMIT, Session, Transport};
 
@@ -14,6 +15,8 @@ const BUFFER: usize = 256 * 1024;
 /// A file, a pipe or standard output.
 pub struct File {
     file: fs::File,
+    /// Where it stands, if it can be opened again.
+    path: Option<PathBuf>,
     buffer: Vec<u8>,
     is_standard_output: bool,
     /// Whether the session has begun.
@@ -29,7 +32,7 @@ impl File {
     ///
     /// As [`fs::File::create`].
     pub fn create(path: &Path) -> io::Result<File> {
-        Ok(File::over(fs::File::create(path)?))
+        Ok(File { path: Some(path.to_owned()), ..File::over(fs::File::create(path)?) })
     }
 
     /// Writes to standard output.
@@ -45,7 +48,7 @@ impl File {
 
     fn over(file: fs::File) -> File {
         let buffer = Vec::with_capacity(BUFFER);
-        File { file, buffer, is_standard_output: false, begun: false, broken: false }
+        File { file, path: None, buffer, is_standard_output: false, begun: false, broken: false }
     }
 
     fn write_out(&mut self) -> io::Result<()> {
@@ -56,6 +59,24 @@ impl File {
         self.buffer.clear();
         self.broken = written.is_err();
         written
+    }
+}
+
+/// The file that now belongs at `path`, if `file` no longer stands there. What stands there is added to, never cut off:
+/// rotation moves files and makes new, empty ones. A pipe or a device stays as it is.
+///
+/// # Errors
+///
+/// As [`fs::File::open`], for writing.
+pub fn moved_away(file: &fs::File, path: &Path) -> io::Result<Option<fs::File>> {
+    let now = file.metadata()?;
+    if !now.is_file() {
+        return Ok(None);
+    }
+    match fs::metadata(path) {
+        Ok(there) if (there.dev(), there.ino()) == (now.dev(), now.ino()) => Ok(None),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => fs::OpenOptions::new().append(true).create(true).open(path).map(Some),
     }
 }
 
@@ -87,6 +108,14 @@ impl Transport for File {
 
     fn flush(&mut self) -> io::Result<()> {
         self.write_out()
+    }
+
+    fn reopen(&mut self) -> io::Result<()> {
+        let Some(path) = &self.path else { return Ok(()) };
+        if let Some(file) = moved_away(&self.file, path)? {
+            (self.file, self.begun, self.broken) = (file, false, false);
+        }
+        Ok(())
     }
 
     fn close(&mut self) -> io::Result<()> {
@@ -131,6 +160,25 @@ mod tests {
         assert!(!file.send(&message).expect("still in the buffer"));
         assert_eq!(file.send(&message).expect_err("a full device").lost, Lost::Both);
         assert_eq!(file.session().expect("no attempt, no error"), Session::Down);
+    }
+
+    #[test]
+    fn a_file_that_was_moved_away_is_made_anew_and_one_that_was_not_is_kept() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let (path, old) = (directory.path().join("a.ipfix"), directory.path().join("a.ipfix.1"));
+        let mut file = File::create(&path).expect("a new file");
+        assert_eq!(file.session().expect("a session"), Session::New);
+        file.send(&[1]).expect("room");
+        file.flush().expect("room");
+        file.reopen().expect("nothing to do");
+        assert_eq!(file.session().expect("a session"), Session::Same);
+        fs::rename(&path, &old).expect("the same folder");
+        file.reopen().expect("a new file");
+        assert_eq!(file.session().expect("templates go first"), Session::New);
+        file.send(&[2]).expect("room");
+        file.close().expect("room");
+        assert_eq!(fs::read(&old).expect("the old file"), [1]);
+        assert_eq!(fs::read(&path).expect("the new file"), [2]);
     }
 
     #[test]

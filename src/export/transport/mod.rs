@@ -77,6 +77,15 @@ pub trait Transport: Send {
     /// If what was sent since the transport last vouched for it is lost.
     fn flush(&mut self) -> io::Result<()>;
 
+    /// Opens a file again if another one or none stands at its path; the session that begins then has its own templates.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be opened: the old one stays in use.
+    fn reopen(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Ends the session in order.
     ///
     /// # Errors

@@ -1,0 +1,358 @@
+#!/usr/bin/env python3
+"""Compares flowtap with the flow meters that are installed, over capture files, in turn within one run.
+
+    benches/compare.py [--rounds N] [--flowtap PATH] [--only NAME] [FOLDER]
+
+Every *.pcap in FOLDER is metered by every program, one after the other, N rounds of it (5 unless told otherwise).
+What is printed is in Markdown: the machine, the medians, and flowtap's ratio to each peer, the median of the ratios of
+each round, so that a slow minute of the machine slows both sides of it. Without FOLDER the captures are made by
+`cargo bench --bench pipeline -- --generate`.
+
+Every program decodes, meters with an active timeout of 60 s and an idle timeout of 15 s, and ends all flows:
+
+    flowtap      reads, meters and encodes IPFIX, to /dev/null
+    softflowd    IPv6 included (-6), room for all flows (-m), timeouts set for every protocol; no collector, so that it
+                 encodes and sends nothing: that is to its advantage
+    nfpcapd      -e 60,15, a node cache for all flows (-B), writes its own files, uncompressed, into memory (/dev/shm)
+                 where there is that
+    yaf          --active-timeout 60 --idle-timeout 15, IPFIX to a file, /dev/null
+    ipfixprobe   storage cache with active 60 and inactive 15, 2^20 lines, IPFIX not sent (output text to /dev/null)
+
+The number of packets each says it has metered stands beside its time. One that falls short of the frames in the file is
+marked LOSSY and one that fails WRONG: its time is no measure.
+"""
+
+import argparse
+import json
+import os
+import platform
+import re
+import shutil
+import statistics
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+ACTIVE_SECONDS = 60
+IDLE_SECONDS = 15
+# More than there are flows in any capture that is compared; each peer reserves what it needs as it needs it or at once.
+MOST_FLOWS = 8_000_000
+# A run that takes longer is ended and counts as wrong.
+LONGEST_SECONDS = 300
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(HERE)
+
+
+class Run:
+    """One run of one program: what it took, and what it says it metered."""
+
+    def __init__(self, wall, cpu, memory_kib, status, output):
+        self.wall_seconds = wall
+        self.cpu_seconds = cpu
+        self.memory_mib = memory_kib / 1024
+        self.status = status
+        self.output = output
+        self.packets = None
+        self.records = None
+
+
+class Memory(threading.Thread):
+    """Watches what memory of its own a process has: a mapped capture is the page cache's and not counted.
+
+    The system's ru_maxrss counts mapped files, and what the program that started it had.
+    """
+
+    def __init__(self, pid):
+        super().__init__(daemon=True)
+        self.path = f"/proc/{pid}/status"
+        self.peak_kib = 0
+        self.ended = threading.Event()
+        self.start()
+
+    def run(self):
+        while not self.ended.wait(0.02):
+            try:
+                with open(self.path) as status:
+                    found = re.findall(r"^Rss(?:Anon|Shmem):\s*(\d+)", status.read(), re.MULTILINE)
+            except OSError:
+                return
+            self.peak_kib = max(self.peak_kib, sum(map(int, found)))
+
+    def stop(self):
+        self.ended.set()
+        self.join()
+
+
+def run(command, output_path):
+    """Runs a command with its output in a file, so that no pipe holds it up; ends one that takes far too long."""
+    with open(output_path, "wb") as output:
+        began = time.monotonic()
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
+        end_it = threading.Timer(LONGEST_SECONDS, process.kill)
+        end_it.start()
+        memory = Memory(process.pid)
+        _, status, usage = os.wait4(process.pid, 0)
+        wall = time.monotonic() - began
+        end_it.cancel()
+        memory.stop()
+    # Popen must not wait for what has been waited for.
+    process.returncode = os.waitstatus_to_exitcode(status)
+    with open(output_path, errors="replace") as output:
+        text = output.read()
+    return Run(wall, usage.ru_utime + usage.ru_stime, memory.peak_kib, process.returncode, text)
+
+
+def find(*names):
+    """The first of these programs that is there; Debian keeps some where only root looks."""
+    path = os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin"
+    return next((found for name in names if (found := shutil.which(name, path=path))), None)
+
+
+def first_line(command, pattern):
+    """What a program says of its version."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    found = re.search(pattern, done.stdout + done.stderr)
+    return found.group(1) if found else "of unknown version"
+
+
+def last_number(pattern, text):
+    found = re.findall(pattern, text)
+    return int(found[-1]) if found else None
+
+
+class Flowtap:
+    def __init__(self, path, shards=None):
+        self.path = path
+        self.shards = shards
+        self.name = "flowtap" if shards is None else f"flowtap --shards {shards}"
+        self.version = first_line([path, "--version"], r"flowtap (\S+)")
+
+    def command(self, capture, _scratch):
+        shards = [] if self.shards is None else ["--shards", str(self.shards)]
+        to = ["--to", "ipfix+file:/dev/null", "--summary", "json"]
+        timeouts = ["--active-timeout", f"{ACTIVE_SECONDS}s", "--idle-timeout", f"{IDLE_SECONDS}s"]
+        return [self.path, "read", "--quiet", *to, *timeouts, *shards, capture]
+
+    def count(self, one, _scratch):
+        summary = json.loads(one.output.strip().splitlines()[-1])
+        one.packets, one.records = summary["metered"], summary["records"]
+
+
+class Softflowd:
+    name = "softflowd"
+
+    def __init__(self, path):
+        self.path = path
+        self.version = first_line([path, "-h"], r"version (\d[\w.]*\w)")
+
+    def command(self, capture, scratch):
+        timeouts = [f"maxlife={ACTIVE_SECONDS}", "tcp.fin=1", "tcp.rst=1"]
+        timeouts += [f"{protocol}={IDLE_SECONDS}" for protocol in ("general", "tcp", "udp", "icmp")]
+        flags = [flag for timeout in timeouts for flag in ("-t", timeout)]
+        # Without its control socket: reading a file, 1.1.0 now and then waits for ever for somebody to call there.
+        files = ["-p", os.path.join(scratch, "pid"), "-c", "none"]
+        return [self.path, "-r", capture, "-d", "-6", "-m", str(MOST_FLOWS), *flags, *files]
+
+    def count(self, one, _scratch):
+        one.packets = last_number(r"Packets processed: (\d+)", one.output)
+        forced = last_number(r"Flows expired: \d+ \((\d+) forced\)", one.output)
+        # It holds both directions in one flow; what it would export is counted by direction.
+        one.records = last_number(r"Flows exported: \d+ \((\d+) records\)", one.output)
+        if forced:
+            one.output += f"\n{forced} flows ended for want of room"
+
+
+class Nfpcapd:
+    name = "nfpcapd"
+
+    def __init__(self, path):
+        self.path = path
+        self.version = first_line([path, "-V"], r"Version: (\d[\d.]*\d)")
+
+    def command(self, capture, scratch):
+        timeouts = ["-e", f"{ACTIVE_SECONDS},{IDLE_SECONDS}"]
+        # 1.7 names the folder with -l, later ones with -w.
+        return [self.path, "-r", capture, "-l", scratch, "-B", "1048576", *timeouts]
+
+    def count(self, one, _scratch):
+        # Each rotation reports what went into its file.
+        flows = re.findall(r"Flows: (\d+), Packets: (\d+)", one.output)
+        one.packets = sum(int(packets) for _, packets in flows) if flows else None
+        one.records = sum(int(records) for records, _ in flows) if flows else None
+
+
+class Yaf:
+    name = "yaf"
+
+    def __init__(self, path):
+        self.path = path
+        self.version = first_line([path, "--version"], r"yaf version (\S+)")
+
+    def command(self, capture, _scratch):
+        timeouts = ["--active-timeout", str(ACTIVE_SECONDS), "--idle-timeout", str(IDLE_SECONDS)]
+        table = ["--max-flows", str(MOST_FLOWS), "--silk", "--verbose"]
+        return [self.path, "--in", capture, "--out", "/dev/null", *timeouts, *table]
+
+    def count(self, one, _scratch):
+        one.packets = last_number(r"Processed (\d+) packets into", one.output)
+        one.records = last_number(r"packets into (\d+) flows", one.output)
+
+
+class Ipfixprobe:
+    name = "ipfixprobe"
+
+    def __init__(self, path):
+        self.path = path
+        self.version = first_line([path, "--version"], r"(\d+\.\d[\w.]*)")
+
+    def command(self, capture, _scratch):
+        storage = f"cache;s=20;l=4;a={ACTIVE_SECONDS};i={IDLE_SECONDS}"
+        return [self.path, "-i", f"pcap;file={capture}", "-s", storage, "-o", "text;file=/dev/null"]
+
+    def count(self, one, _scratch):
+        # Its table of inputs: plugin, packets, parsed, octets; of outputs: biflows, packets, …
+        row = re.search(r"^\s*0\s+(\d+)\s+(\d+)\s+\d+", one.output, re.MULTILINE)
+        one.packets = int(row.group(2)) if row else None
+
+
+def peers():
+    kinds = [(Softflowd, ["softflowd"]), (Nfpcapd, ["nfpcapd"]), (Yaf, ["yaf"]), (Ipfixprobe, ["ipfixprobe"])]
+    return [kind(path) for kind, names in kinds if (path := find(*names))]
+
+
+def frames_in(capture):
+    """Frames in a pcap file, counted by hand: the measure of what is lossy. Brings it into the page cache, too."""
+    with open(capture, "rb", buffering=0) as file:
+        magic = file.read(24)[:4]
+        little = magic in (b"\xd4\xc3\xb2\xa1", b"\x4d\x3c\xb2\xa1")
+        length = struct.Struct("<8xI4x" if little else ">8xI4x")
+        frames, at, rest = 0, 0, b""
+        while piece := file.read(1 << 20):
+            octets = rest + piece
+            while at + 16 <= len(octets):
+                at += 16 + length.unpack_from(octets, at)[0]
+                frames += 1
+            # The next record's header may begin in this piece, or lie in one to come.
+            rest, at = octets[at:], max(0, at - len(octets))
+    return frames
+
+
+def describe_machine():
+    cpu = platform.machine()
+    try:
+        with open("/proc/cpuinfo") as cpuinfo:
+            cpu = next(line.split(":", 1)[1].strip() for line in cpuinfo if line.startswith("model name"))
+        with open("/proc/meminfo") as meminfo:
+            memory = int(meminfo.readline().split()[1]) / 1024 / 1024
+    except (OSError, StopIteration):
+        memory = 0
+    cores = len(os.sched_getaffinity(0))
+    return f"{cpu}, {cores} cores, {memory:.0f} GiB, {platform.system()} {platform.release()}"
+
+
+def scratch_folder():
+    shared_memory = "/dev/shm"
+    return shared_memory if os.access(shared_memory, os.W_OK) else None
+
+
+def build_flowtap():
+    subprocess.run(["cargo", "build", "--release", "--quiet"], cwd=ROOT, check=True)
+    target = os.environ.get("CARGO_TARGET_DIR", os.path.join(ROOT, "target"))
+    return os.path.join(target, "release", "flowtap")
+
+
+def generate(folder):
+    command = ["cargo", "bench", "--quiet", "--bench", "pipeline", "--", "--generate", folder]
+    subprocess.run(command, cwd=ROOT, check=True)
+
+
+def verdict(one, frames):
+    """Nothing if the run is a fair measure, else why not."""
+    if one.status != 0:
+        return f"WRONG: ended with {one.status}"
+    if one.packets is None:
+        return "WRONG: no count"
+    if "want of room" in one.output:
+        return "LOSSY: flows ended for want of room"
+    if one.packets < frames:
+        return f"LOSSY: {frames - one.packets:,} packets missing"
+    return f"WRONG: {one.packets - frames:,} packets too many" if one.packets > frames else ""
+
+
+def compare(capture, programs, rounds):
+    frames = frames_in(capture)
+    runs = {program.name: [] for program in programs}
+    for number in range(rounds):
+        for program in programs:
+            with tempfile.TemporaryDirectory(dir=scratch_folder()) as scratch:
+                one = run(program.command(capture, scratch), os.path.join(scratch, "output"))
+                try:
+                    program.count(one, scratch)
+                except (ValueError, KeyError, IndexError):
+                    pass
+            runs[program.name].append(one)
+            print(f"round {number + 1}: {os.path.basename(capture)} {program.name} {one.wall_seconds:.2f} s",
+                  file=sys.stderr)
+    return frames, runs
+
+
+def print_table(capture, frames, runs, programs):
+    name = os.path.basename(capture)
+    print(f"\n### {name}: {frames:,} frames, {os.path.getsize(capture) / 1e6:,.0f} MB\n")
+    ours = programs[0].name
+    print(f"| | median s | Mpps | CPU s | peak MiB | packets metered | records | {ours} is so many times as fast | and takes so many times less CPU |")
+    print("| --- |" + " ---: |" * 8)
+    for program in programs:
+        mine = runs[program.name]
+        wall = statistics.median(one.wall_seconds for one in mine)
+        cpu = statistics.median(one.cpu_seconds for one in mine)
+        memory = max(one.memory_mib for one in mine)
+        ratios = [peer.wall_seconds / own.wall_seconds for peer, own in zip(mine, runs[ours])]
+        spread = f"**{statistics.median(ratios):.1f}** ({min(ratios):.1f}–{max(ratios):.1f})"
+        cpu_ratio = statistics.median(peer.cpu_seconds / own.cpu_seconds for peer, own in zip(mine, runs[ours]))
+        last = mine[-1]
+        packets = "none told" if last.packets is None else f"{last.packets:,}"
+        records = "" if last.records is None else f"{last.records:,}"
+        wrong = {verdict(one, frames) for one in mine} - {""}
+        if wrong:
+            packets += f" **{'; '.join(sorted(wrong))}**"
+        ratios = " | " if program.name == ours else f"{spread} | {cpu_ratio:.1f}"
+        print(f"| {program.name} {program.version} | {wall:.2f} | {frames / wall / 1e6:.2f} | {cpu:.2f} "
+              f"| {memory:,.0f} | {packets} | {records} | {ratios} |")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", nargs="?", help="captures (*.pcap); made afresh if there is no folder named")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds (default: 5)")
+    parser.add_argument("--flowtap", help="the binary (default: cargo build --release)")
+    parser.add_argument("--only", help="captures whose name has this in it")
+    arguments = parser.parse_args()
+    flowtap = arguments.flowtap or build_flowtap()
+    programs = [Flowtap(flowtap), Flowtap(flowtap, shards=0), *peers()]
+    with tempfile.TemporaryDirectory() as made:
+        folder = arguments.folder
+        if folder is None:
+            folder = made
+            generate(made)
+        captures = sorted(os.path.join(folder, name) for name in os.listdir(folder) if name.endswith(".pcap"))
+        captures = [path for path in captures if not arguments.only or arguments.only in os.path.basename(path)]
+        if not captures:
+            sys.exit(f"{folder}: no *.pcap in it")
+        print(f"{describe_machine()}. {arguments.rounds} rounds, every program in turn; captures in the page cache.")
+        wrong = False
+        for capture in captures:
+            frames, runs = compare(capture, programs, arguments.rounds)
+            print_table(capture, frames, runs, programs)
+            sys.stdout.flush()
+            wrong |= any(verdict(one, frames) for name in (p.name for p in programs[:2]) for one in runs[name])
+    if wrong:
+        sys.exit("flowtap itself metered wrong")
+
+
+if __name__ == "__main__":
+    main()
