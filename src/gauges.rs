@@ -348,6 +348,11 @@ impl Gauges {
         sum
     }
 
+    /// Flows so far: those that have ended and those that are open.
+    pub fn flows(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.read()).map(|shard| shard.counts.records + shard.live).sum()
+    }
+
     /// Each thread's name and its beat.
     pub fn beats(&self) -> Vec<(String, u64)> {
         let intakes = self.intakes.iter().enumerate().map(|(number, one)| match self.intakes.len() {

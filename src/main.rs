@@ -125,7 +125,7 @@ fn read(mut config: ReadConfig, quiet: bool) -> Outcome {
         }
         if pipeline.counts().frames >= look_at {
             look_at = pipeline.counts().frames + LOOK_EVERY;
-            progress.show(files.octets_read(), pipeline.counts().frames);
+            progress.show(files.octets_read(), pipeline.counts().frames, || pipeline.gauges().flows());
         }
     }
     progress.clear();

@@ -33,7 +33,7 @@ use crate::stats::{DestinationReport, FrameCounts, RecordCounts, RunReport};
 use crate::time::Timestamp;
 
 /// Packets in a batch.
-const BATCH: usize = 256;
+const BATCH: usize = 1024;
 /// Batches that may wait for a shard.
 const WAITING_BATCHES: usize = 16;
 /// Records in a batch.

@@ -1,4 +1,4 @@
-//! A progress bar for runs that take longer than a second: octets read, packets a second.
+//! A progress bar for runs that take longer than a second: octets read, packets a second, flows.
 
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,9 @@ impl Progress {
     }
 
     /// Shows how far the run has come.
-    pub fn show(&mut self, octets: u64, packets: u64) {
+    ///
+    /// `flows` counts those that have ended and those that are open.
+    pub fn show(&mut self, octets: u64, packets: u64, flows: impl FnOnce() -> u64) {
         if !self.wanted {
             return;
         }
@@ -45,7 +47,13 @@ impl Progress {
             .with_elapsed(elapsed)
         });
         let rate = packets as f64 / elapsed.as_secs_f64();
-        bar.set_message(format!("{} packets at {:.2} M/s", crate::stats::grouped(packets), rate / 1e6));
+        let counted = |count| crate::stats::grouped(count);
+        bar.set_message(format!(
+            "{} packets at {:.2} M/s, {} flows",
+            counted(packets),
+            rate / 1e6,
+            counted(flows())
+        ));
         bar.set_position(octets);
     }
 
