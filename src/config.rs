@@ -3,9 +3,10 @@
 
 use std::io::IsTerminal;
 use std::num::{NonZeroU32, NonZeroUsize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use humantime::format_duration;
 use thiserror::Error;
 
 use crate::capture::file::FileOptions;
@@ -25,7 +26,7 @@ use crate::sensor::SensorOptions;
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum ConfigError {
     /// A duration out of range.
-    #[error("{flag}: {found:?} is too {direction}, the {limit} is {allowed:?}")]
+    #[error("{flag}: {} is too {direction}, the {limit} is {}", format_duration(*found), format_duration(*allowed))]
     Time {
         /// The flag.
         flag: &'static str,
@@ -55,6 +56,22 @@ pub enum ConfigError {
         first: String,
         /// The second of them.
         second: String,
+    },
+    /// Two destinations are one file.
+    #[error("--to: {first} and {second} are the same file, each destination needs its own")]
+    SameFile {
+        /// The first of them.
+        first: String,
+        /// The second of them.
+        second: String,
+    },
+    /// A destination is an input too, which opening it would empty.
+    #[error("--to: {destination} is also read, and would be overwritten: {}", input.display())]
+    Overwritten {
+        /// The destination.
+        destination: String,
+        /// The input.
+        input: PathBuf,
     },
     /// Standard input named twice.
     #[error("FILE: standard input (-) is named {0} times, it can be read only once")]
@@ -141,6 +158,7 @@ impl ReadConfig {
             ..FileOptions::default()
         };
         let meter = check_meter(args.meter, false)?;
+        not_overwritten(&meter.destinations, &args.files)?;
         Ok(ReadConfig { files: args.files, file, meter })
     }
 }
@@ -204,6 +222,7 @@ impl PrintConfig {
         if !matches!(args.to, Destination::Table(_) | Destination::Csv(_) | Destination::Json(_)) {
             return Err(ConfigError::NotText(args.to.to_string()));
         }
+        not_overwritten(std::slice::from_ref(&args.to), &args.files)?;
         let text = text_options(&args.text, std::slice::from_ref(&args.to), false);
         Ok(PrintConfig { files: args.files, to: args.to, text })
     }
@@ -287,6 +306,7 @@ fn check_meter(args: MeterArgs, live: bool) -> Result<MeterConfig, ConfigError> 
             second: second.to_string(),
         });
     }
+    different_files(&destinations)?;
     let mut export = ExportOptions {
         observation_domain: args.observation_domain,
         template_refresh: args.template_refresh,
@@ -327,6 +347,51 @@ fn text_options(args: &TextArgs, destinations: &[Destination], live: bool) -> Te
         terminal_width: if on_terminal { width().filter(|columns| *columns > 0) } else { None },
         sort_limit: if live { 0 } else { defaults.sort_limit },
     }
+}
+
+/// The regular file that a path is or will be, whatever way it is written; none for devices, pipes and standard output.
+fn file_of(path: &Path) -> Option<PathBuf> {
+    match std::fs::metadata(path) {
+        Ok(metadata) if metadata.is_file() => std::fs::canonicalize(path).ok(),
+        Ok(_) => None,
+        Err(_) => {
+            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+            let folder = std::fs::canonicalize(folder.unwrap_or(Path::new("."))).ok()?;
+            Some(folder.join(path.file_name()?))
+        }
+    }
+}
+
+fn files_of(destinations: &[Destination]) -> impl Iterator<Item = (&Destination, PathBuf)> {
+    let on_disk = destinations.iter().filter(|destination| !destination.is_standard_output());
+    on_disk.filter_map(|destination| Some((destination, file_of(destination.path()?)?)))
+}
+
+fn different_files(destinations: &[Destination]) -> Result<(), ConfigError> {
+    let mut seen: Vec<(&Destination, PathBuf)> = Vec::new();
+    for (destination, file) in files_of(destinations) {
+        if let Some((first, _)) = seen.iter().find(|(_, before)| *before == file) {
+            return Err(ConfigError::SameFile { first: first.to_string(), second: destination.to_string() });
+        }
+        seen.push((destination, file));
+    }
+    Ok(())
+}
+
+fn not_overwritten(destinations: &[Destination], inputs: &[PathBuf]) -> Result<(), ConfigError> {
+    for (destination, file) in files_of(destinations).filter(|(_, file)| file.exists()) {
+        let read = |input: &&PathBuf| {
+            let input = std::fs::canonicalize(input).unwrap_or_default();
+            input == file || (input.is_dir() && file.parent() == Some(&input))
+        };
+        if let Some(input) = inputs.iter().find(read) {
+            return Err(ConfigError::Overwritten {
+                destination: destination.to_string(),
+                input: input.clone(),
+            });
+        }
+    }
+    Ok(())
 }
 
 fn standard_input_once(files: &[PathBuf]) -> Result<(), ConfigError> {
@@ -385,14 +450,14 @@ mod tests {
     fn every_refusal_names_its_flag_what_was_found_and_what_is_allowed() {
         assert_eq!(
             refusal(&["--active-timeout", "0"]),
-            "--active-timeout: 0ns is too short, the least is 1ms"
+            "--active-timeout: 0s is too short, the least is 1ms"
         );
         assert_eq!(
             refusal(&["--shards", "4", "--max-flows", "3"]),
             "--max-flows: 3 is not allowed, it must be from 4 to 2147483648"
         );
         assert!(refusal(&["--observation-domain", "0"]).contains("from 1 to 4294967295"));
-        assert!(refusal(&["--idle-timeout", "101days"]).starts_with("--idle-timeout: 8726400s is too long"));
+        assert!(refusal(&["--idle-timeout", "101days"]).starts_with("--idle-timeout: 3months 9days"));
         assert_eq!(
             refusal(&["--to", "csv:-", "--to", "json:-"]),
             "--to: csv:- and json:- both go to standard output, only one can"
@@ -423,6 +488,21 @@ mod tests {
             "--shards: 0 is not allowed, it must be at least 1 with 2 capture threads"
         );
         assert!(live(&["-i", "a", "--capture-threads", "0"]).is_err());
+    }
+
+    #[test]
+    fn a_destination_is_neither_another_one_nor_an_input() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name).display().to_string();
+        let (csv, json) = (format!("csv:{}", path("a")), format!("json:{}/./a", folder.path().display()));
+        assert!(refusal(&["--to", &csv, "--to", &json]).contains("are the same file"));
+        assert!(read(&["--to", "csv:/dev/null", "--to", "json:/dev/null"]).is_ok());
+        std::fs::write(path("capture"), "octets").unwrap();
+        for input in [path("capture"), folder.path().display().to_string()] {
+            let to = format!("csv:{}", path("capture"));
+            assert!(refusal(&["--to", &to, &input]).contains("would be overwritten"), "{input}");
+        }
+        assert!(read(&["--to", &csv, &path("capture")]).is_ok());
     }
 
     #[test]

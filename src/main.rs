@@ -16,11 +16,11 @@ use flowtap::capture::file::CaptureFiles;
 use flowtap::capture::live::{LiveError, interfaces};
 use flowtap::cli::{Cli, Command, Generated, Summary};
 use flowtap::config::{ConfigError, LiveConfig, MeterConfig, PrintConfig, ReadConfig};
-use flowtap::export::{self, Exporter, text};
+use flowtap::export::{self, Exporter, Tally, text};
 use flowtap::gauges::Gauges;
 use flowtap::generated;
 use flowtap::host::{self, Host, log_file};
-use flowtap::pipeline::{Destination, ExporterClock, Pipeline};
+use flowtap::pipeline::{Destination, ExporterClock, Pipeline, PipelineError};
 use flowtap::sensor::{Attendant, Sensor, SensorError};
 use flowtap::settings::{self, Arguments};
 use flowtap::signal::{INTERRUPTED, Request, Requests, StopRequest};
@@ -112,9 +112,7 @@ fn read(mut config: ReadConfig, quiet: bool) -> Outcome {
         warn!("{note}");
     }
     let mut run = Run::open(&config.meter);
-    let Some(mut pipeline) = run.start(&config.meter)? else {
-        return Ok(run.close(RunReport::default(), &config.meter, quiet));
-    };
+    let mut pipeline = run.start(&config.meter)?;
     answer(requests, pipeline.gauges())?;
     let mut progress = Progress::new(!quiet && std::io::stderr().is_terminal(), files.octets_total());
     let mut look_at = LOOK_EVERY;
@@ -244,22 +242,30 @@ impl Run {
         Ok(Box::new(exporter))
     }
 
-    /// Starts the pipeline; not if there is nowhere for the records to go.
-    fn start(&mut self, config: &MeterConfig) -> Result<Option<Pipeline>, Box<dyn Error>> {
-        if self.destinations.is_empty() {
-            return Ok(None);
-        }
-        Ok(Some(Pipeline::start(config.pipeline, std::mem::take(&mut self.destinations))?))
+    /// Starts the pipeline; also where no destination could be opened, as with collectors that cannot be reached.
+    fn start(&mut self, config: &MeterConfig) -> Result<Pipeline, PipelineError> {
+        Pipeline::start(config.pipeline, std::mem::take(&mut self.destinations))
     }
 
     /// Whether every record would go to a pipe that nobody reads any more.
     fn nobody_listens(&self) -> bool {
-        self.only_pipes && self.pipes.iter().all(|closed| closed.load(Ordering::Relaxed))
+        self.only_pipes
+            && !self.pipes.is_empty()
+            && self.pipes.iter().all(|closed| closed.load(Ordering::Relaxed))
     }
 
     /// Prints what went wrong and the report; gives the exit status.
     fn close(self, mut report: RunReport, config: &MeterConfig, quiet: bool) -> ExitCode {
-        report.destinations.extend(self.failed);
+        // What would have gone to a destination that could not be opened is lost.
+        let lost = Tally {
+            records: report.records.records,
+            packets: report.records.packets,
+            octets: report.records.octets,
+        };
+        report.destinations.extend(self.failed.into_iter().map(|mut failed| {
+            failed.delivery.lost = lost;
+            failed
+        }));
         for damaged in &report.damaged {
             complain(damaged);
         }
@@ -298,6 +304,13 @@ fn print(config: PrintConfig) -> Outcome {
         }
     }
     printer.finish();
+    let (not_flows, skipped) = (printer.not_flows(), printer.counts().skipped_sets);
+    if not_flows > 0 {
+        warn!("{not_flows} records are not of flows and are not shown; --to json:- shows every record");
+    }
+    if skipped > 0 {
+        warn!("{skipped} sets were skipped, their templates are not in the file");
+    }
     if let Some(failure) = printer.failure() {
         complain(failure);
         clean = false;

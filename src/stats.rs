@@ -280,14 +280,21 @@ impl RunReport {
             .filter(|(_, count)| *count > 0)
             .map(|(name, count)| format!("{name} {}", grouped(count)))
             .collect();
-        let mut records =
-            format!("{} flows, {} octets", grouped(self.records.records), grouped(self.records.octets));
+        let mut records = format!(
+            "{} flow{}, {} octets",
+            grouped(self.records.records),
+            plural(self.records.records),
+            grouped(self.records.octets)
+        );
         if !ended.is_empty() {
             records.push_str(&format!("; ended by {}", ended.join(", ")));
         }
         line("records", records);
         if self.clock_resets > 0 {
-            line("clock", format!("jumped back {} times", grouped(self.clock_resets)));
+            line(
+                "clock",
+                format!("jumped back {} time{}", grouped(self.clock_resets), plural(self.clock_resets)),
+            );
         }
         for one in &self.destinations {
             let d = &one.delivery;
@@ -322,6 +329,10 @@ pub fn grouped(count: u64) -> String {
         text.push(digit);
     }
     text
+}
+
+fn plural(count: u64) -> &'static str {
+    if count == 1 { "" } else { "s" }
 }
 
 fn scaled(value: f64) -> String {

@@ -70,6 +70,16 @@ fn compare(
     if number("frames") != number("metered") + ignored || number("packets") != number("metered") {
         return Err(format!("{what}: the sums do not close: {counts}"));
     }
+    let octets: u64 = reference
+        .rows
+        .iter()
+        .map(|row| row.split(',').nth(6).expect("octets").parse::<u64>().expect("a number"))
+        .sum();
+    for (name, count) in [("octets", octets), ("filtered", 0), ("evicted", 0)] {
+        if counts[name] != count {
+            return Err(format!("{what}: {name} is {}, not {count}", counts[name]));
+        }
+    }
     let damaged = expected["damaged"].as_array().map_or(0, Vec::len);
     if counts["damaged"].as_array().map_or(0, Vec::len) != damaged {
         return Err(format!("{what}: damaged is {}, not {}", counts["damaged"], expected["damaged"]));

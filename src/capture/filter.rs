@@ -14,7 +14,7 @@ use crate::capture::LinkType;
 
 /// A filter expression that libpcap does not compile.
 #[derive(Clone, Debug, Error)]
-#[error("filter `{expression}`: {refusal}")]
+#[error("--filter `{expression}`: {refusal}")]
 pub struct FilterError {
     /// The expression.
     pub expression: String,

@@ -45,7 +45,7 @@ pub const MOST_FLOWS: usize = 1 << 31;
 #[derive(Debug, Error)]
 pub enum TableError {
     /// The kernel does not give the address space.
-    #[error("reserving memory for {max_flows} flows")]
+    #[error("--max-flows: reserving memory for {max_flows} flows")]
     Memory {
         /// The Flows asked for.
         max_flows: usize,

@@ -36,7 +36,7 @@ pub fn shared() -> Option<PathBuf> {
     if folder.join("oracle/flows.py").is_file() {
         return Some(folder);
     }
-    eprintln!("SKIPPED: no reference program in {}", folder.display());
+    skip(&format!("no reference program in {}; FLOWTAP_SHARED names its folder", folder.display()));
     None
 }
 

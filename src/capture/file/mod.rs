@@ -22,7 +22,7 @@ mod source;
 mod tests;
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -34,8 +34,8 @@ use self::decompress::Permit;
 use self::input::Input;
 use self::reader::{Head, Reader};
 use self::source::Progress;
-use crate::capture::Frame;
 use crate::capture::filter::{Filter, FilterError};
+use crate::capture::{Frame, LinkType};
 
 /// The longest frame a record may hold, in octets: the largest snaplen that libpcap allows (its MAXIMUM_SNAPLEN).
 pub const LONGEST_FRAME: u32 = 262_144;
@@ -91,6 +91,8 @@ pub struct CaptureFiles {
     begun: bool,
     filter: Option<Filter>,
     filtered: u64,
+    /// Link types that the filter cannot be asked of, by reader.
+    refused: HashSet<(usize, LinkType)>,
     failures: Vec<FileError>,
     notes: Vec<String>,
     octets_read: Arc<AtomicU64>,
@@ -143,6 +145,7 @@ impl CaptureFiles {
             begun: false,
             filter,
             filtered: 0,
+            refused: HashSet::new(),
             failures: Vec::new(),
             notes: Vec::new(),
             octets_read: Arc::default(),
@@ -254,9 +257,10 @@ impl CaptureFiles {
         }
     }
 
-    /// Takes the frames that the filter does not match out of the run; one of which it cannot be asked ends the file.
+    /// Takes the frames that the filter does not match out of the run, and those of a link type that it cannot be asked of:
+    /// these are a failure, one for each file and link type, and what is around them is read on.
     fn sift(&mut self) {
-        let (Some(filter), Some(reader)) = (&mut self.filter, self.readers.get_mut(self.current)) else {
+        let (Some(filter), Some(reader)) = (&mut self.filter, self.readers.get(self.current)) else {
             return;
         };
         let mut kept = 0;
@@ -270,9 +274,11 @@ impl CaptureFiles {
                 }
                 Ok(false) => self.filtered += 1,
                 Err(refusal) => {
-                    reader.refuse(&head, Reason::Filter { link_type: head.link_type, refusal });
-                    self.beyond = None;
-                    break;
+                    self.filtered += 1;
+                    if self.refused.insert((self.current, head.link_type)) {
+                        let reason = Reason::Filter { link_type: head.link_type, refusal };
+                        self.failures.push(reader.failure_at(&head, reason));
+                    }
                 }
             }
         }

@@ -131,9 +131,15 @@ impl Reader {
         });
     }
 
-    /// Ends the file for good at the frame with this head.
-    pub fn refuse(&mut self, head: &Head, reason: Reason) {
-        self.fail(Damage { offset: self.buffer.offset_of(head.place), reason });
+    /// What is wrong with the frame of this head.
+    pub fn failure_at(&self, head: &Head, reason: Reason) -> FileError {
+        let input = self.buffer.input();
+        FileError {
+            path: input.path().to_path_buf(),
+            offset: Some(self.buffer.offset_of(head.place)),
+            decompressed: input.is_compressed(),
+            reason,
+        }
     }
 
     /// The frame whose head this is: one of those read since the last call of [`Reader::advance`].

@@ -127,7 +127,7 @@ impl Exporter for TextExporter {
             Rows::Csv(rows) => rows.write(records, &mut self.output),
             Rows::Json(rows) => rows.write(records, &mut self.output),
             Rows::Table(table) => table.take(records, &mut self.output),
-            Rows::Top(talkers) => talkers.take(records, &mut self.output),
+            Rows::Top(talkers) => talkers.take(records),
         }
     }
 

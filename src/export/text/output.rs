@@ -102,9 +102,9 @@ impl Output {
         }
     }
 
-    /// Counts a record that has no text of its own (it stands in a sum).
-    pub(crate) fn count(&mut self, record: &FlowRecord) {
-        if self.writer.is_some() { self.waiting.add(record) } else { self.delivery.lost.add(record) }
+    /// Counts records that have no text of their own (they stand in sums).
+    pub(crate) fn count(&mut self, records: Tally) {
+        if self.writer.is_some() { self.waiting += records } else { self.delivery.lost += records }
     }
 
     /// Writes what has waited long enough.

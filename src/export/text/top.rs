@@ -15,6 +15,7 @@ use super::table::{pad_left, pad_right};
 use super::write::{address, integer};
 use super::{TextFormat, TopBy};
 use crate::decode::IpVersion;
+use crate::export::Tally;
 use crate::flow::FlowRecord;
 
 /// Addresses whose sums are held; about 100 octets each.
@@ -52,6 +53,8 @@ pub(super) struct Talkers {
     most_addresses: usize,
     talkers: HashMap<Address, Sums>,
     all: Sums,
+    /// The records that stand in the sums.
+    records: Tally,
     /// The sums of addresses that were given up.
     others: Sums,
 }
@@ -60,15 +63,16 @@ impl Talkers {
     pub(super) fn new(format: TextFormat, most: usize, by: TopBy) -> Talkers {
         let most_addresses = MOST_ADDRESSES.max(most.saturating_mul(2));
         let (all, others) = (Sums::default(), Sums::default());
-        Talkers { format, most, by, most_addresses, talkers: HashMap::new(), all, others }
+        let records = Tally::default();
+        Talkers { format, most, by, most_addresses, talkers: HashMap::new(), all, records, others }
     }
 
-    pub(super) fn take(&mut self, records: &[FlowRecord], output: &mut Output) {
+    pub(super) fn take(&mut self, records: &[FlowRecord]) {
         for record in records {
             let sums = Sums { flows: 1, packets: record.packets, octets: record.octets };
             self.talkers.entry((record.ip_version, record.source)).or_default().add(sums);
             self.all.add(sums);
-            output.count(record);
+            self.records.add(record);
             if self.talkers.len() > self.most_addresses {
                 self.give_up_the_lighter_half();
             }
@@ -110,6 +114,8 @@ impl Talkers {
             TextFormat::Json => self.json(&ranked, output.buffer()),
             TextFormat::Table => self.table(&ranked, addresses, output.buffer()),
         }
+        // They stand in the list's sums: sent once that is written, and not before.
+        output.count(self.records);
     }
 
     fn csv(&self, ranked: &[(Address, Sums)], out: &mut Vec<u8>) {
@@ -201,7 +207,7 @@ mod tests {
             let mut record = ipv4_record();
             record.source[3] = last;
             record.octets = if last == 7 { 1_000_000 } else { 100 };
-            talkers.take(&[record], &mut output);
+            talkers.take(&[record]);
         }
         assert!(talkers.talkers.len() <= 10);
         talkers.finish(&mut output);
