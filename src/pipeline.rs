@@ -202,6 +202,8 @@ struct Batch {
     slots: Slots,
     /// The intake it comes from, from 0.
     intake: usize,
+    /// How often time had jumped back for that intake.
+    era: u64,
     /// The clock at the end of the batch.
     clock: Timestamp,
     end: BatchEnd,
@@ -258,6 +260,8 @@ struct Sharded {
 /// The way of one intake to one shard.
 struct Lane {
     intake: usize,
+    /// How often time has jumped back for it.
+    era: u64,
     to: Sender<Batch>,
     back: Receiver<Slots>,
     gauges: Arc<ShardGauges>,
@@ -326,8 +330,8 @@ impl Pipeline {
         destinations: Vec<Destination>,
     ) -> Result<Pipeline, PipelineError> {
         let tables = options.layout.tables();
-        // A shard's share is rounded up: the sum is never less than what was asked for.
-        let share = TableOptions { max_flows: options.table.max_flows.div_ceil(tables), ..options.table };
+        // Rounded down: all tables together hold no more than was asked for.
+        let share = TableOptions { max_flows: (options.table.max_flows / tables).max(1), ..options.table };
         let names = destinations.iter().map(|one| one.name.clone()).collect();
         let gauges = Arc::new(Gauges::new(1, tables, names, options.layout != Layout::Inline));
         let destinations = shown(destinations, &gauges);
@@ -642,7 +646,13 @@ impl Threads {
                 run_shard(meter, heard, &from, &give_back, out, live)
             })?);
             for (intake, lanes) in lanes.iter_mut().enumerate() {
-                lanes.push(Lane { intake, to: to.clone(), back: back.clone(), gauges: Arc::clone(&gauges) });
+                lanes.push(Lane {
+                    intake,
+                    era: 0,
+                    to: to.clone(),
+                    back: back.clone(),
+                    gauges: Arc::clone(&gauges),
+                });
             }
         }
         Ok((Threads { shards, exporters }, lanes))
@@ -675,7 +685,14 @@ impl Lane {
         let empty = self.back.try_recv().unwrap_or_else(|_| Slots::new());
         let slots = std::mem::replace(slots, empty);
         // A shard hangs up only when it has died; `finish` finds that out and says so.
-        let _ = self.to.send(Batch { slots, intake: self.intake, clock, end, metering: *metering });
+        let _ = self.to.send(Batch {
+            slots,
+            intake: self.intake,
+            era: self.era,
+            clock,
+            end,
+            metering: *metering,
+        });
         self.gauges.channel.set(self.to.len(), self.to.capacity());
     }
 }

@@ -195,25 +195,28 @@ impl<F: Framing> TemplateExporter<F> {
         self.clock.end_message();
     }
 
-    fn send(&mut self, part: Part, contents: Contents, tally: Tally, time: Timestamp) {
+    fn send(&mut self, part: Part, contents: Contents, tally: Tally, time: Timestamp) -> bool {
         self.framing.seal(&mut self.message, part, contents, time);
-        self.outlet.send(self.message.octets(), tally, time);
+        let sent = self.outlet.send(self.message.octets(), tally, time);
         self.limit = self.outlet.limit();
         self.templates.messages_since += 1;
         if self.outlet.forgets_templates() && self.templates.messages_since >= self.templates.messages {
             self.templates.due = true;
         }
+        sent
     }
 
     /// Sends the templates of both parts, in messages of their own before the data (RFC 7011 §8).
     fn send_templates(&mut self, time: Timestamp) {
-        self.templates.due = false;
         self.templates.sent += 1;
         let layouts = self.pending.layouts().to_vec();
-        self.send_set(Part::Flows, F::TEMPLATE_SET, &layouts, time, F::template);
+        let flows = self.send_set(Part::Flows, F::TEMPLATE_SET, &layouts, time, F::template);
         let options = self.framing.options(Statistics::default());
-        self.send_set(Part::Statistics, F::OPTIONS_TEMPLATE_SET, &options, time, F::options_template);
+        let statistics =
+            self.send_set(Part::Statistics, F::OPTIONS_TEMPLATE_SET, &options, time, F::options_template);
         self.templates.messages_since = 0;
+        // Data means nothing to a collector that missed them: what did not go out goes out before the next.
+        self.templates.due = !(flows && statistics);
     }
 
     /// Sends Template Records in a Set, Options Template Records in a Set each, and as many messages as that takes.
@@ -224,10 +227,11 @@ impl<F: Framing> TemplateExporter<F> {
         records: &[T],
         time: Timestamp,
         write: fn(&F, &mut Message, &T),
-    ) {
+    ) -> bool {
         // nfacctd looks for a second Options Template of a Set in the wrong place, and calls the Set malformed.
         let alone = set == F::OPTIONS_TEMPLATE_SET;
         let mut records = records.iter().peekable();
+        let mut all_sent = true;
         while records.peek().is_some() {
             self.message.begin(F::HEADER);
             let mut templates = 0;
@@ -249,8 +253,9 @@ impl<F: Framing> TemplateExporter<F> {
                 records.next();
             }
             self.message.close_set(F::ALIGNMENT);
-            self.send(part, Contents { templates, data_records: 0 }, Tally::default(), time);
+            all_sent &= self.send(part, Contents { templates, data_records: 0 }, Tally::default(), time);
         }
+        all_sent
     }
 
     /// Sends the statistics as they stand.
@@ -284,6 +289,14 @@ impl<F: Framing> TemplateExporter<F> {
     }
 }
 
+/// When something was last done: now, if never; and no later than now, should the clock have stepped back, for else it would
+/// not be done again until the clock comes round.
+fn back(since: &mut Option<Timestamp>, now: Timestamp) -> &Timestamp {
+    let since = since.get_or_insert(now);
+    *since = (*since).min(now);
+    since
+}
+
 impl<F: Framing> Exporter for TemplateExporter<F> {
     fn export(&mut self, records: &[FlowRecord]) {
         for record in records {
@@ -307,14 +320,14 @@ impl<F: Framing> Exporter for TemplateExporter<F> {
             return;
         }
         if !self.pending.is_empty() {
-            let since = *self.waiting_since.get_or_insert(now);
+            let since = *back(&mut self.waiting_since, now);
             if now.since(since) >= self.message_delay {
                 self.flush();
                 self.outlet.flush(now);
             }
         }
         // Also when no flows come: a collector may start late.
-        let last = *self.templates.last.get_or_insert(now);
+        let last = *back(&mut self.templates.last, now);
         if self.outlet.forgets_templates() && now.since(last) >= self.templates.interval {
             self.templates.last = Some(now);
             self.templates.due = true;
@@ -323,7 +336,7 @@ impl<F: Framing> Exporter for TemplateExporter<F> {
             let time = self.clock.stamp();
             self.send_templates(time);
         }
-        let last = *self.last_statistics.get_or_insert(now);
+        let last = *back(&mut self.last_statistics, now);
         if now.since(last) >= self.statistics_interval {
             self.last_statistics = Some(now);
             self.send_statistics(metering);

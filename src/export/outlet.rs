@@ -116,16 +116,18 @@ impl Outlet {
         }
     }
 
-    /// Sends a message that holds the records of `tally`.
-    pub fn send(&mut self, message: &[u8], tally: Tally, now: Timestamp) {
+    /// Sends a message that holds the records of `tally`; false if it is known to be lost.
+    pub fn send(&mut self, message: &[u8], tally: Tally, now: Timestamp) -> bool {
         let this = Sent { tally, messages: 1, octets: message.len() as u64 };
         match self.transport.send(message) {
             Ok(vouched_for_earlier) => {
                 self.count(this);
                 self.unsure = if vouched_for_earlier { this } else { self.unsure.and(this) };
                 self.recover();
+                true
             }
             Err(Failure { error, lost }) => {
+                let sent = matches!(lost, Lost::Earlier);
                 match lost {
                     Lost::This => self.lose(tally, now),
                     Lost::Earlier => {
@@ -139,6 +141,7 @@ impl Outlet {
                     }
                 }
                 self.fail("sending to", &error);
+                sent
             }
         }
     }
@@ -146,7 +149,8 @@ impl Outlet {
     /// Sends on what the transport holds back.
     pub fn flush(&mut self, now: Timestamp) {
         match self.transport.flush() {
-            Ok(()) => self.unsure = Sent::default(),
+            Ok(()) if self.transport.flush_vouches() => self.unsure = Sent::default(),
+            Ok(()) => {}
             Err(error) => {
                 self.take_back(now);
                 self.fail("writing to", &error);
@@ -165,7 +169,8 @@ impl Outlet {
     /// Closes the transport, after which the account is final.
     pub fn close(&mut self, now: Timestamp) {
         match self.transport.close() {
-            Ok(()) => self.unsure = Sent::default(),
+            Ok(()) if self.transport.flush_vouches() => self.unsure = Sent::default(),
+            Ok(()) => {}
             Err(error) => {
                 self.take_back(now);
                 self.fail("closing", &error);

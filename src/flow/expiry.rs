@@ -69,9 +69,9 @@ impl Deadlines {
         self.quiet[1] == 0
     }
 
-    /// The idle timeout in nanoseconds: no deadline of a Flow lies further ahead of its last packet.
-    pub(super) fn idle_nanos(&self) -> u64 {
-        self.quiet[0]
+    /// The shorter of idle and active timeout, in nanoseconds: no deadline of a Flow lies further ahead of its packets.
+    pub(super) fn nearest_nanos(&self) -> u64 {
+        self.quiet[0].min(self.active)
     }
 
     /// The deadline, in nanoseconds since the epoch, of a Flow whose packets lie between `first` and `last`.

@@ -25,6 +25,9 @@ use crate::time::Timestamp;
 /// Packets whose memory is asked for at once.
 const BATCH: usize = 32;
 const NO_SLOT: u32 = u32::MAX;
+/// A turn of the wheel is no longer than this, whatever the timeouts: a Flow then ends within a tenth of a second or two of
+/// its deadline. Timers further ahead are put back when they come up.
+const LONGEST_TURN_NANOS: u64 = 400_000_000_000;
 
 /// The settings of one shard's table.
 #[derive(Clone, Copy, Debug)]
@@ -87,7 +90,7 @@ impl FlowTable {
             pairs: Region::reserve(max_flows).map_err(failed)?,
             hashes: Region::reserve(max_flows).map_err(failed)?,
             index: Index::new().map_err(failed)?,
-            wheel: Wheel::new(deadlines.idle_nanos()),
+            wheel: Wheel::new(deadlines.nearest_nanos().min(LONGEST_TURN_NANOS)),
             wide: HashMap::with_hasher(RandomState::new()),
             live: 0,
             used: 0,
@@ -311,7 +314,7 @@ impl FlowTable {
         self.live -= 1;
     }
 
-    /// Ends the Flows whose deadline `clock` has reached, save those of the last few milliseconds.
+    /// Ends the Flows whose deadline `clock` has reached, save those of the last ticks of the wheel.
     pub fn expire(&mut self, clock: Timestamp, sink: &mut impl FnMut(FlowRecord)) {
         let mut taken = Taken::default();
         while let Some(place) = self.wheel.next_due(clock.nanos()) {
@@ -331,8 +334,15 @@ impl FlowTable {
             }
         }
         if self.wheel.wants_cleaning(self.live) {
-            let entries = self.entries.as_slice();
-            self.wheel.clean(|place, slot| entries[slot as usize].timer == place);
+            let entries = self.entries.as_mut_slice();
+            self.wheel.clean(|place, slot| {
+                let entry = &mut entries[slot as usize];
+                let counts = entry.timer == place && entry.is_live();
+                if entry.timer == place && !counts {
+                    entry.timer = NO_TIMER;
+                }
+                counts
+            });
         }
     }
 
@@ -734,6 +744,31 @@ pub(crate) mod tests {
         assert!(bench.table.used <= 1, "{}", bench.table.used);
         assert_eq!(bench.records.len(), 200_000);
         assert!(bench.table.octets() < 1 << 20, "{}", bench.table.octets());
+    }
+
+    #[test]
+    fn flows_that_reset_together_leave_no_timers_to_be_cleaned_again_and_again() {
+        let mut bench = Bench::new(seconds(60, 15, 0), 200_000);
+        let of = |number: u32, flags: u16| {
+            let mut p = packet(S, IpVersion::V4, (number % 250) as u8, 1);
+            (p.source_port, p.destination_port) = ((number / 250) as u16, 80);
+            p.tcp_flags = flags;
+            p
+        };
+        let (open, reset): (Vec<_>, Vec<_>) = (0..150_000).map(|n| (of(n, 2), of(n, 4))).unzip();
+        bench.observe(&open, 1024);
+        bench.observe(&reset, 1024);
+        assert_eq!((bench.table.live(), bench.records.len()), (0, 150_000));
+        assert!(!bench.table.wheel.wants_cleaning(bench.table.live), "cleaned, and nothing went");
+    }
+
+    #[test]
+    fn a_long_idle_timeout_does_not_make_the_active_one_late() {
+        let mut bench = Bench::new(seconds(60, 86_400, 1), 10);
+        bench.observe(&[packet(S, IpVersion::V4, 1, 2)], 1);
+        bench.table.expire(Timestamp::from_nanos(61 * S + S / 4), &mut |r| bench.records.push(r));
+        assert_eq!(bench.records.len(), 1);
+        assert_eq!(bench.records[0].end_reason, EndReason::Active);
     }
 
     #[test]

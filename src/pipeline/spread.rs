@@ -130,7 +130,7 @@ impl Spread {
     ) -> Result<(Spread, Vec<SpreadIntake>), PipelineError> {
         let layout = Layout::Shards(options.layout.tables());
         let share =
-            TableOptions { max_flows: options.table.max_flows.div_ceil(layout.tables()), ..options.table };
+            TableOptions { max_flows: (options.table.max_flows / layout.tables()).max(1), ..options.table };
         let names = destinations.iter().map(|one| one.name.clone()).collect();
         let gauges = Arc::new(Gauges::new(intakes, layout.tables(), names, true));
         let destinations = shown(destinations, &gauges);
@@ -230,6 +230,9 @@ impl SpreadIntake {
             Err(opened) => opened,
         };
         self.first_fragments().clear();
+        for (_, lane) in &mut self.waiting {
+            lane.era = self.era;
+        }
         self.flush(before, BatchEnd::Drain);
     }
 
@@ -300,7 +303,9 @@ impl Intake for SpreadIntake {
 /// What a shard has heard of its intakes.
 pub(super) struct Heard {
     intakes: Vec<Voice>,
-    /// The furthest that was swept by.
+    /// The newest era that an intake has come to. What is said in an older one is of another time.
+    era: u64,
+    /// The furthest that was swept by in this era.
     swept: Timestamp,
 }
 
@@ -309,6 +314,8 @@ pub(super) struct Heard {
 struct Voice {
     /// It has read everything that was captured before this; nothing known before its first word in an era.
     vouched: Option<Timestamp>,
+    /// The era it said so in.
+    era: u64,
     metering: MeteringStatistics,
 }
 
@@ -321,7 +328,7 @@ pub(super) struct Sweep {
 
 impl Heard {
     pub(super) fn new(intakes: usize) -> Heard {
-        Heard { intakes: vec![Voice::default(); intakes], swept: Timestamp::EPOCH }
+        Heard { intakes: vec![Voice::default(); intakes], era: 0, swept: Timestamp::EPOCH }
     }
 
     /// Whether there are several intakes.
@@ -339,22 +346,31 @@ impl Heard {
     }
 
     fn hear_one_of_several(&mut self, batch: &Batch) -> Sweep {
+        if batch.era > self.era {
+            self.era = batch.era;
+            self.swept = Timestamp::EPOCH;
+        }
         let latest = self.latest();
         let voice = &mut self.intakes[batch.intake];
         voice.metering = batch.metering;
+        voice.era = batch.era;
         if batch.end == BatchEnd::Drain {
             // The clock that it ends all Flows by is of the era that is over.
             voice.vouched = None;
-            self.swept = Timestamp::EPOCH;
             return Sweep { clock: batch.clock, metering: self.metering() };
         }
         let dry = batch.end == BatchEnd::Dry;
         let vouched = if dry { batch.clock.max(latest.minus(IN_FLIGHT)) } else { batch.clock };
         voice.vouched = (dry || batch.clock > Timestamp::EPOCH).then_some(vouched);
-        if let Some(least) = self.intakes.iter().map(|voice| voice.vouched).min().flatten() {
+        // One that has not come to this era, or has said nothing in it, holds all sweeps back.
+        if let Some(least) = self.intakes.iter().map(|voice| self.vouched(voice)).min().flatten() {
             self.swept = self.swept.max(least);
         }
         Sweep { clock: self.swept, metering: self.metering() }
+    }
+
+    fn vouched(&self, voice: &Voice) -> Option<Timestamp> {
+        voice.vouched.filter(|_| voice.era == self.era)
     }
 
     /// When all intakes have ended: no packet can be overtaken any more.
@@ -363,7 +379,7 @@ impl Heard {
     }
 
     fn latest(&self) -> Timestamp {
-        self.intakes.iter().filter_map(|voice| voice.vouched).max().unwrap_or_default()
+        self.intakes.iter().filter_map(|voice| self.vouched(voice)).max().unwrap_or_default()
     }
 
     fn metering(&self) -> MeteringStatistics {
@@ -385,8 +401,12 @@ mod tests {
     }
 
     fn says(heard: &mut Heard, intake: usize, millis: u64, end: BatchEnd) -> Timestamp {
+        says_in(heard, intake, 0, millis, end)
+    }
+
+    fn says_in(heard: &mut Heard, intake: usize, era: u64, millis: u64, end: BatchEnd) -> Timestamp {
         let metering = MeteringStatistics { ignored_packets: millis, ..MeteringStatistics::default() };
-        heard.hear(&Batch { slots: Slots::new(), intake, clock: at(millis), end, metering }).clock
+        heard.hear(&Batch { slots: Slots::new(), intake, era, clock: at(millis), end, metering }).clock
     }
 
     #[test]
@@ -415,11 +435,23 @@ mod tests {
         let mut heard = Heard::new(2);
         says(&mut heard, 0, 100_000, More);
         assert_eq!(says(&mut heard, 1, 100_000, More), at(100_000));
-        assert_eq!(says(&mut heard, 0, 100_000, Drain), at(100_000), "all Flows end by the clock before");
-        assert_eq!(says(&mut heard, 0, 1_000, More), at(1_000), "the other's clock lies in the future");
-        assert_eq!(says(&mut heard, 1, 100_100, Drain), at(100_100), "it has seen the step as well");
-        assert_eq!(says(&mut heard, 0, 2_000, More), at(0), "and has not spoken since");
-        assert_eq!(says(&mut heard, 1, 1_900, More), at(1_900));
+        assert_eq!(
+            says_in(&mut heard, 0, 1, 100_000, Drain),
+            at(100_000),
+            "all Flows end by the clock before"
+        );
+        assert_eq!(says_in(&mut heard, 0, 1, 1_000, More), at(0), "the other is still in the old era");
+        assert_eq!(
+            says_in(&mut heard, 0, 1, 1_000, Dry),
+            at(0),
+            "and what it said there is no time of this one"
+        );
+        assert_eq!(says_in(&mut heard, 1, 0, 100_050, More), at(0), "nor what it says");
+        assert_eq!(says_in(&mut heard, 1, 1, 100_100, Drain), at(100_100), "it has seen the step as well");
+        assert_eq!(says_in(&mut heard, 0, 1, 2_000, More), at(0), "and has not spoken since");
+        assert_eq!(says_in(&mut heard, 1, 1, 1_900, More), at(1_900));
+        assert_eq!(says_in(&mut heard, 1, 1, 0, Dry), at(1_900));
+        assert_eq!(heard.last().clock, at(2_000));
     }
 
     #[test]

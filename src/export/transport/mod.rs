@@ -77,6 +77,11 @@ pub trait Transport: Send {
     /// If what was sent since the transport last vouched for it is lost.
     fn flush(&mut self) -> io::Result<()>;
 
+    /// Whether a flush that succeeded vouches for what was sent: not over UDP, where a refusal comes later.
+    fn flush_vouches(&self) -> bool {
+        true
+    }
+
     /// Opens a file again if another one or none stands at its path; the session that begins then has its own templates.
     ///
     /// # Errors

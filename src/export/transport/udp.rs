@@ -153,6 +153,10 @@ impl Transport for Udp {
         Ok(())
     }
 
+    fn flush_vouches(&self) -> bool {
+        false
+    }
+
     fn close(&mut self) -> io::Result<()> {
         let Some(socket) = &self.socket else { return Ok(()) };
         if !std::mem::take(&mut self.unheard) {
