@@ -136,7 +136,7 @@ pub struct Destination {
 pub enum ExporterClock {
     /// The system's: messages that cross a network (RFC 7011 §3.1, Export Time).
     Wall,
-    /// The packets' own, so that the same capture gives the same octets.
+    /// The packets' own, so that the same capture gives the same octets, with one table; with more, the same records.
     Packet,
 }
 
@@ -778,7 +778,7 @@ fn run_exporter(
             Err(RecvTimeoutError::Disconnected) => return destination.finish(clock, &metering),
         }
         match destination.clock {
-            // Every batch brings the time, and nothing else does: runs repeat.
+            // Every batch brings the time, and nothing else does: runs with one table repeat.
             ExporterClock::Packet => destination.tick(clock, &metering),
             ExporterClock::Wall if last_tick.elapsed() >= EXPORTER_TICK => {
                 destination.tick(clock, &metering);

@@ -3,7 +3,7 @@
 
 use std::io::{self, IsTerminal};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
@@ -13,11 +13,10 @@ use signal_hook::iterator::Signals;
 /// Exit status after SIGINT: 128 + its number, as shells have it.
 pub const INTERRUPTED: i32 = 130;
 
-/// Whether an orderly end was asked for, and by which signal.
+/// Whether an orderly end was asked for.
 #[derive(Clone, Debug, Default)]
 pub struct StopRequest {
     asked: Arc<AtomicBool>,
-    signal: Arc<AtomicUsize>,
 }
 
 impl StopRequest {
@@ -31,7 +30,6 @@ impl StopRequest {
             // Order matters: the second signal finds the flag set by the first.
             flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&stop.asked))?;
             flag::register(signal, Arc::clone(&stop.asked))?;
-            flag::register_usize(signal, Arc::clone(&stop.signal), signal as usize)?;
         }
         Ok(stop)
     }
@@ -50,11 +48,6 @@ impl StopRequest {
     #[inline]
     pub fn is_asked(&self) -> bool {
         self.asked.load(Ordering::Relaxed)
-    }
-
-    /// Whether it was SIGINT that asked.
-    pub fn by_interrupt(&self) -> bool {
-        self.signal.load(Ordering::Relaxed) == SIGINT as usize
     }
 }
 

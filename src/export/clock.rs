@@ -85,3 +85,11 @@ impl ExportClock {
         self.newest = None;
     }
 }
+
+/// When something was last done: now, if never; and no later than now, should the clock have stepped back, for else it would
+/// not be done again until the clock comes round.
+pub fn last_done(when: &mut Option<Timestamp>, now: Timestamp) -> Timestamp {
+    let when = when.get_or_insert(now);
+    *when = (*when).min(now);
+    *when
+}

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::export::clock::ExportClock;
+use crate::export::clock::{ExportClock, last_done};
 use crate::export::message::{Message, Pending};
 use crate::export::outlet::{Outlet, Ready};
 use crate::export::statistics::{OptionsRecord, Row, Statistics};
@@ -289,14 +289,6 @@ impl<F: Framing> TemplateExporter<F> {
     }
 }
 
-/// When something was last done: now, if never; and no later than now, should the clock have stepped back, for else it would
-/// not be done again until the clock comes round.
-fn back(since: &mut Option<Timestamp>, now: Timestamp) -> &Timestamp {
-    let since = since.get_or_insert(now);
-    *since = (*since).min(now);
-    since
-}
-
 impl<F: Framing> Exporter for TemplateExporter<F> {
     fn export(&mut self, records: &[FlowRecord]) {
         for record in records {
@@ -320,14 +312,14 @@ impl<F: Framing> Exporter for TemplateExporter<F> {
             return;
         }
         if !self.pending.is_empty() {
-            let since = *back(&mut self.waiting_since, now);
+            let since = last_done(&mut self.waiting_since, now);
             if now.since(since) >= self.message_delay {
                 self.flush();
                 self.outlet.flush(now);
             }
         }
         // Also when no flows come: a collector may start late.
-        let last = *back(&mut self.templates.last, now);
+        let last = last_done(&mut self.templates.last, now);
         if self.outlet.forgets_templates() && now.since(last) >= self.templates.interval {
             self.templates.last = Some(now);
             self.templates.due = true;
@@ -336,7 +328,7 @@ impl<F: Framing> Exporter for TemplateExporter<F> {
             let time = self.clock.stamp();
             self.send_templates(time);
         }
-        let last = *back(&mut self.last_statistics, now);
+        let last = last_done(&mut self.last_statistics, now);
         if now.since(last) >= self.statistics_interval {
             self.last_statistics = Some(now);
             self.send_statistics(metering);

@@ -8,7 +8,7 @@
 use byteorder::{BigEndian, ByteOrder};
 
 use crate::decode::IpVersion;
-use crate::export::clock::ExportClock;
+use crate::export::clock::{ExportClock, last_done};
 use crate::export::message::Message;
 use crate::export::outlet::{Outlet, Ready};
 use crate::export::uptime::Uptime;
@@ -169,7 +169,7 @@ impl Exporter for NetFlow5 {
     fn tick(&mut self, now: Timestamp, _metering: &MeteringStatistics) {
         self.clock.tick(now);
         if self.count > 0 {
-            let since = *self.waiting_since.get_or_insert(now);
+            let since = last_done(&mut self.waiting_since, now);
             if now.since(since) >= self.message_delay {
                 self.flush();
             }
