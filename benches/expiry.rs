@@ -8,7 +8,7 @@ use common::packets::{BEGIN, Draws};
 use common::{Mix, check};
 use divan::{AllocProfiler, Bencher, counter::ItemsCount};
 use flowtap::export::Tally;
-use flowtap::flow::{FlowTable, TableOptions, Timeouts};
+use flowtap::flow::{FlowRecord, FlowTable, TableOptions, Timeouts};
 use flowtap::time::Timestamp;
 
 #[global_allocator]
@@ -27,7 +27,7 @@ fn filled(draws: &mut Draws, flows: usize) -> (FlowTable, u64) {
     let (mut batch, mut clock, mut octets) = (Vec::with_capacity(ROUND), BEGIN, 0);
     for _ in 0..flows / ROUND {
         octets += draws.fill(&mut batch, ROUND, &mut clock, 1_000_000_000 / flows as u64);
-        table.observe(&batch, &mut |_| unreachable!("nothing ends while the table is filled"));
+        table.observe(&batch, &mut |_: FlowRecord| unreachable!("nothing ends while the table is filled"));
     }
     check("live flows", table.live(), flows);
     (table, octets)
@@ -56,7 +56,7 @@ fn end_all(
 #[divan::bench(args = [100_000, 1_000_000], sample_count = 12, sample_size = 1)]
 fn idle_timeout(bencher: Bencher<'_, '_>, flows: usize) {
     let later = Timestamp::from_nanos(BEGIN).plus(Duration::from_secs(60));
-    end_all(bencher, flows, |table, sink| table.expire(later, &mut |record| sink(record)));
+    end_all(bencher, flows, |table, sink| table.expire(later, &mut |record: FlowRecord| sink(record)));
 }
 
 /// A second in a thousand steps, as batches of a busy link come: a thousandth of the flows is due at each.
@@ -65,7 +65,7 @@ fn idle_timeout_in_1000_steps(bencher: Bencher<'_, '_>, flows: usize) {
     end_all(bencher, flows, |table, sink| {
         for step in 0..=1_100 {
             let clock = Timestamp::from_nanos(BEGIN).plus(Duration::from_millis(15_000 + step));
-            table.expire(clock, &mut |record| sink(record));
+            table.expire(clock, &mut |record: FlowRecord| sink(record));
         }
     });
 }
@@ -73,7 +73,7 @@ fn idle_timeout_in_1000_steps(bencher: Bencher<'_, '_>, flows: usize) {
 #[divan::bench(args = [100_000, 1_000_000], sample_count = 12, sample_size = 1)]
 fn drain(bencher: Bencher<'_, '_>, flows: usize) {
     let now = Timestamp::from_nanos(BEGIN).plus(Duration::from_secs(2));
-    end_all(bencher, flows, |table, sink| table.drain(now, &mut |record| sink(record)));
+    end_all(bencher, flows, |table, sink| table.drain(now, &mut |record: FlowRecord| sink(record)));
 }
 
 /// What every batch of packets pays when no flow ends: one look.
@@ -84,7 +84,7 @@ fn nothing_due(bencher: Bencher<'_, '_>, flows: usize) {
     let mut clock = BEGIN + 1_000_000_000;
     bencher.bench_local(|| {
         clock += 1;
-        table.expire(Timestamp::from_nanos(clock), &mut |_| unreachable!("nothing is due"));
+        table.expire(Timestamp::from_nanos(clock), &mut |_: FlowRecord| unreachable!("nothing is due"));
     });
     check("live flows", table.live(), flows);
 }

@@ -113,7 +113,7 @@ impl Metered {
 
     fn check_sums(mut self, clock: u64, records: Option<u64>) {
         let out = &mut self.out;
-        self.table.drain(Timestamp::from_nanos(clock), &mut |record| out.add(&record));
+        self.table.drain(Timestamp::from_nanos(clock), &mut |record: FlowRecord| out.add(&record));
         check("packets in records", self.out.packets, self.given.packets);
         check("octets in records", self.out.octets, self.given.octets);
         check("evicted flows", self.table.evicted(), 0);

@@ -454,7 +454,7 @@ mod tests {
         );
         assert_eq!(
             refusal(&["--shards", "4", "--max-flows", "3"]),
-            "--max-flows: 3 is not allowed, it must be from 4 to 2147483648"
+            "--max-flows: 3 is not allowed, it must be from 4 to 2147483647"
         );
         assert!(refusal(&["--observation-domain", "0"]).contains("from 1 to 4294967295"));
         assert!(refusal(&["--idle-timeout", "101days"]).starts_with("--idle-timeout: 3months 9days"));

@@ -25,6 +25,7 @@ use crate::capture::{CaptureDrops, Frame};
 use crate::decode::FragmentTable;
 use crate::decode::{self, Fragment};
 use crate::export::{Exporter, MeteringStatistics};
+use crate::flow::record::RecordSink;
 use crate::flow::{
     ClockStep, FlowRecord, FlowTable, KeyHasher, Observation, ObservationClock, TableError, TableOptions,
 };
@@ -186,6 +187,43 @@ impl Slots {
     }
 }
 
+/// Records that wait to be a batch: slots that the table writes in place, filled from the front.
+struct RecordSlots {
+    records: Box<[FlowRecord; RECORD_BATCH]>,
+    filled: usize,
+}
+
+impl RecordSlots {
+    fn new() -> RecordSlots {
+        RecordSlots { records: Box::new([FlowRecord::default(); RECORD_BATCH]), filled: 0 }
+    }
+
+    fn filled(&self) -> &[FlowRecord] {
+        &self.records[..self.filled]
+    }
+}
+
+/// Takes a table's records into slots, counts them, and hands the slots to `full` whenever there is no room left.
+struct Reported<'a, F> {
+    slots: &'a mut RecordSlots,
+    counts: &'a mut RecordCounts,
+    full: F,
+}
+
+impl<F: FnMut(&mut RecordSlots)> RecordSink for Reported<'_, F> {
+    #[inline(always)]
+    fn put(&mut self, write: impl FnOnce(&mut FlowRecord)) {
+        let record = &mut self.slots.records[self.slots.filled % RECORD_BATCH];
+        write(record);
+        self.counts.add(record);
+        self.slots.filled += 1;
+        if self.slots.filled == RECORD_BATCH {
+            (self.full)(self.slots);
+            self.slots.filled = 0;
+        }
+    }
+}
+
 /// What stands at the end of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum BatchEnd {
@@ -212,7 +250,7 @@ struct Batch {
 
 /// Records on their way to the exporters.
 struct RecordBatch {
-    records: Vec<FlowRecord>,
+    records: RecordSlots,
     clock: Timestamp,
     metering: MeteringStatistics,
 }
@@ -245,7 +283,7 @@ enum Stage {
 
 struct Inline {
     meter: Meter,
-    records: Vec<FlowRecord>,
+    records: RecordSlots,
     destinations: Vec<Destination>,
     last_tick: Instant,
 }
@@ -293,13 +331,10 @@ impl Meter {
         observations: &[Observation],
         clock: Timestamp,
         drain: bool,
-        mut sink: impl FnMut(FlowRecord),
+        slots: &mut RecordSlots,
+        full: impl FnMut(&mut RecordSlots),
     ) {
-        let counts = &mut self.counts;
-        let mut sink = |record: FlowRecord| {
-            counts.add(&record);
-            sink(record);
-        };
+        let mut sink = Reported { slots, counts: &mut self.counts, full };
         self.table.observe(observations, &mut sink);
         if drain {
             self.table.drain(clock, &mut sink);
@@ -339,7 +374,7 @@ impl Pipeline {
         let stage = match options.layout {
             Layout::Inline => Stage::Inline(Box::new(Inline {
                 meter: meter(0)?,
-                records: Vec::with_capacity(RECORD_BATCH),
+                records: RecordSlots::new(),
                 destinations,
                 last_tick: Instant::now(),
             })),
@@ -554,20 +589,15 @@ impl Inline {
         live: bool,
     ) {
         let (records, destinations) = (&mut self.records, &mut self.destinations);
-        let mut hand_over = |records: &mut Vec<FlowRecord>| {
+        let mut hand_over = |records: &mut RecordSlots| {
             for destination in destinations.iter_mut() {
-                destination.exporter.export(records);
+                destination.exporter.export(records.filled());
             }
-            records.clear();
+            records.filled = 0;
         };
-        self.meter.take(slots.filled(), clock, drain, |record| {
-            records.push(record);
-            if records.len() == RECORD_BATCH {
-                hand_over(records);
-            }
-        });
+        self.meter.take(slots.filled(), clock, drain, records, &mut hand_over);
         slots.filled = 0;
-        if live && !records.is_empty() {
+        if live && records.filled > 0 {
             hand_over(records);
         }
         let wall_tick = self.last_tick.elapsed() >= EXPORTER_TICK;
@@ -590,7 +620,7 @@ impl Inline {
             .destinations
             .drain(..)
             .map(|mut destination| {
-                destination.exporter.export(&self.records);
+                destination.exporter.export(self.records.filled());
                 destination.finish(clock, metering)
             })
             .collect();
@@ -635,15 +665,11 @@ impl Threads {
             let (to, from) = bounded(WAITING_BATCHES);
             // As many as there can be: waiting, in work there, and being filled at each intake.
             let (give_back, back) = bounded(WAITING_BATCHES + 1 + intakes);
-            let out = RecordLane {
-                to: to_exporters.clone(),
-                buffers: record_buffers.clone(),
-                records: Vec::with_capacity(RECORD_BATCH),
-            };
+            let out = RecordLane { to: to_exporters.clone(), buffers: record_buffers.clone() };
             let heard = Heard::new(intakes);
             let gauges = Arc::clone(&meter.gauges);
             shards.push(spawn(format!("shard {number}"), move || {
-                run_shard(meter, heard, &from, &give_back, out, live)
+                run_shard(meter, heard, &from, &give_back, &out, live)
             })?);
             for (intake, lanes) in lanes.iter_mut().enumerate() {
                 lanes.push(Lane {
@@ -700,22 +726,14 @@ impl Lane {
 /// The way from a shard to the exporters.
 struct RecordLane {
     to: Vec<(Sender<Arc<RecordBatch>>, Arc<ExporterGauges>)>,
-    buffers: Receiver<Vec<FlowRecord>>,
-    records: Vec<FlowRecord>,
+    buffers: Receiver<RecordSlots>,
 }
 
 impl RecordLane {
-    #[inline]
-    fn take(&mut self, record: FlowRecord, clock: Timestamp, metering: &MeteringStatistics) {
-        self.records.push(record);
-        if self.records.len() == RECORD_BATCH {
-            self.send(clock, metering);
-        }
-    }
-
-    fn send(&mut self, clock: Timestamp, metering: &MeteringStatistics) {
-        let empty = self.buffers.try_recv().unwrap_or_else(|_| Vec::with_capacity(RECORD_BATCH));
-        let records = std::mem::replace(&mut self.records, empty);
+    /// Sends the records on; empty slots take their place.
+    fn send(&self, records: &mut RecordSlots, clock: Timestamp, metering: &MeteringStatistics) {
+        let empty = self.buffers.try_recv().unwrap_or_else(|_| RecordSlots::new());
+        let records = std::mem::replace(records, empty);
         let batch = Arc::new(RecordBatch { records, clock, metering: *metering });
         for (exporter, gauges) in &self.to {
             let _ = exporter.send(Arc::clone(&batch));
@@ -729,18 +747,20 @@ fn run_shard(
     mut heard: Heard,
     from: &Receiver<Batch>,
     give_back: &Sender<Slots>,
-    mut out: RecordLane,
+    out: &RecordLane,
     live: bool,
 ) -> RecordCounts {
+    let mut records = RecordSlots::new();
     let mut last_sent = Timestamp::EPOCH;
     for mut batch in from {
         let Sweep { clock, metering } = heard.hear(&batch);
         let drain = batch.end == BatchEnd::Drain;
-        meter.take(batch.slots.filled(), clock, drain, |record| out.take(record, clock, &metering));
+        let full = |records: &mut RecordSlots| out.send(records, clock, &metering);
+        meter.take(batch.slots.filled(), clock, drain, &mut records, full);
         // Live, records do not wait for a batch to fill; in a replay the exporters still hear that time goes on.
         let waited = clock.since(last_sent) >= Duration::from_secs(1);
-        if (live && !out.records.is_empty()) || drain || waited {
-            out.send(clock, &metering);
+        if (live && records.filled > 0) || drain || waited {
+            out.send(&mut records, clock, &metering);
             last_sent = clock;
         }
         batch.slots.filled = 0;
@@ -749,8 +769,9 @@ fn run_shard(
     // A single intake has ended all Flows itself; of several none knows that it is the last.
     if heard.is_several() {
         let Sweep { clock, metering } = heard.last();
-        meter.take(&[], clock, true, |record| out.take(record, clock, &metering));
-        out.send(clock, &metering);
+        let full = |records: &mut RecordSlots| out.send(records, clock, &metering);
+        meter.take(&[], clock, true, &mut records, full);
+        out.send(&mut records, clock, &metering);
     }
     meter.counts
 }
@@ -758,7 +779,7 @@ fn run_shard(
 fn run_exporter(
     mut destination: Destination,
     from: &Receiver<Arc<RecordBatch>>,
-    give_back: &Sender<Vec<FlowRecord>>,
+    give_back: &Sender<RecordSlots>,
 ) -> DestinationReport {
     let mut clock = Timestamp::EPOCH;
     let mut metering = MeteringStatistics::default();
@@ -766,11 +787,11 @@ fn run_exporter(
     loop {
         match from.recv_timeout(EXPORTER_TICK) {
             Ok(batch) => {
-                destination.exporter.export(&batch.records);
+                destination.exporter.export(batch.records.filled());
                 clock = clock.max(batch.clock);
                 metering = batch.metering;
                 if let Ok(RecordBatch { mut records, .. }) = Arc::try_unwrap(batch) {
-                    records.clear();
+                    records.filled = 0;
                     let _ = give_back.try_send(records);
                 }
             }

@@ -136,8 +136,8 @@ fn a_warm_table_and_warm_exporters_allocate_nothing() {
         let mut meter = |batch: &mut Vec<Observation>, records: &mut Vec<FlowRecord>| {
             let clock = batch.last().expect("at least one packet").clock;
             let allocated = allocations(|| {
-                table.observe(batch, &mut |record| records.push(record));
-                table.expire(clock, &mut |record| records.push(record));
+                table.observe(batch, &mut |record: FlowRecord| records.push(record));
+                table.expire(clock, &mut |record: FlowRecord| records.push(record));
             });
             by_table += if warm { allocated } else { 0 };
             for (count, (_, exporter)) in by_exporters.iter_mut().zip(&mut exporters) {
@@ -158,7 +158,9 @@ fn a_warm_table_and_warm_exporters_allocate_nothing() {
         });
         meter(&mut batch, &mut records);
     }
-    table.drain(Timestamp::from_nanos(BEGIN + 100 * TURN), &mut |record| packets_out += record.packets);
+    table.drain(Timestamp::from_nanos(BEGIN + 100 * TURN), &mut |record: FlowRecord| {
+        packets_out += record.packets
+    });
     assert_eq!(packets_out, packets, "the work was done");
     assert!(records_out as u64 >= (WARM_UP_TURNS + TURNS - 1) * u64::from(FLOWS), "{records_out} records");
     assert_eq!(by_table, 0, "allocations by the table");

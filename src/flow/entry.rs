@@ -20,7 +20,17 @@ pub(super) struct AddressPair {
 }
 
 /// Counters of one entry that outgrew their octet.
-pub(super) type WideCounts = [u32; FLAG_COUNTS];
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct WideCounts([u32; FLAG_COUNTS]);
+
+impl WideCounts {
+    /// Adds them to those of the record of the same Flow.
+    pub(super) fn add_to(&self, record: &mut FlowRecord) {
+        for (count, more) in record.flag_counts.iter_mut().zip(self.0) {
+            *count += more;
+        }
+    }
+}
 
 /// A live Flow, or a free slot.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
@@ -216,7 +226,7 @@ impl FlowEntry {
     /// Moves the flag counts to `wide`, so that they begin again at 0.
     pub(super) fn move_counts(&mut self, wide: &mut WideCounts) {
         self.state |= WIDE;
-        for (count, more) in wide.iter_mut().zip(self.small_counts()) {
+        for (count, more) in wide.0.iter_mut().zip(self.small_counts()) {
             *count += more;
         }
         self.flag_counts = 0;
@@ -247,47 +257,41 @@ impl FlowEntry {
         FlowEntry { timer: NO_TIMER, ..FlowEntry::zeroed() }
     }
 
-    /// The record of this Flow, which ended for `end_reason` when the clock was `ended`.
-    #[inline]
-    pub(super) fn record(
+    /// Writes the record of this Flow, which ended for `end_reason` when the clock was `ended`, with the counts that are here:
+    /// [`WideCounts`] are the caller's to add. `pair` gives the address pair beside it, and is asked over IPv6 alone.
+    #[inline(always)]
+    pub(super) fn report(
         &self,
-        pair: &AddressPair,
-        wide: Option<&WideCounts>,
+        pair: impl FnOnce() -> AddressPair,
         end_reason: EndReason,
         ended: Timestamp,
-    ) -> FlowRecord {
-        let mut flag_counts = self.small_counts();
-        if let Some(wide) = wide {
-            for (count, more) in flag_counts.iter_mut().zip(wide) {
-                *count += more;
-            }
+        record: &mut FlowRecord,
+    ) {
+        let widen = |a: [u8; 4]| u128::from(u32::from_le_bytes(a)).to_le_bytes();
+        record.source = widen(self.source);
+        record.destination = widen(self.destination);
+        record.ip_version = IpVersion::V4;
+        if self.is_ipv6() {
+            let pair = pair();
+            record.source = pair.source;
+            record.destination = pair.destination;
+            record.ip_version = IpVersion::V6;
         }
-        let (ip_version, source, destination) = if self.is_ipv6() {
-            (IpVersion::V6, pair.source, pair.destination)
-        } else {
-            let widen = |a: [u8; 4]| [a[0], a[1], a[2], a[3], 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-            (IpVersion::V4, widen(self.source), widen(self.destination))
-        };
-        FlowRecord {
-            source,
-            destination,
-            start: Timestamp::from_nanos(self.first),
-            end: Timestamp::from_nanos(self.last),
-            ended,
-            packets: u64::from(self.packets),
-            octets: self.octets,
-            flag_counts,
-            interface: self.interface,
-            source_port: self.source_port,
-            destination_port: self.destination_port,
-            initial_flags: self.initial_flags,
-            later_flags: self.later_flags,
-            vlan: self.vlan,
-            protocol: self.protocol,
-            tos: self.tos,
-            ip_version,
-            end_reason,
-        }
+        record.start = Timestamp::from_nanos(self.first);
+        record.end = Timestamp::from_nanos(self.last);
+        record.ended = ended;
+        record.packets = u64::from(self.packets);
+        record.octets = self.octets;
+        record.flag_counts = self.small_counts();
+        record.interface = self.interface;
+        record.source_port = self.source_port;
+        record.destination_port = self.destination_port;
+        record.initial_flags = self.initial_flags;
+        record.later_flags = self.later_flags;
+        record.vlan = self.vlan;
+        record.protocol = self.protocol;
+        record.tos = self.tos;
+        record.end_reason = end_reason;
     }
 
     #[cfg(test)]
@@ -321,8 +325,9 @@ mod tests {
                 }
                 entry.add(&one);
             }
-            let pair = AddressPair::zeroed();
-            let record = entry.record(&pair, Some(&wide), EndReason::Idle, Timestamp::EPOCH);
+            let mut record = FlowRecord::default();
+            entry.report(AddressPair::zeroed, EndReason::Idle, Timestamp::EPOCH, &mut record);
+            wide.add_to(&mut record);
             for bit in 0..FLAG_COUNTS {
                 assert_eq!(record.flag_counts[bit], u32::from(bits >> bit & 1) * 1000, "{bits:#x} {bit}");
             }

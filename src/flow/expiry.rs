@@ -9,10 +9,11 @@ use std::time::Duration;
 use crate::time::Timestamp;
 
 /// flowEndReason (IANA Information Element 136).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum EndReason {
     /// The idle timeout passed without a packet.
+    #[default]
     Idle = 1,
     /// The active timeout passed since the first packet.
     Active = 2,

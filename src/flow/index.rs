@@ -2,9 +2,10 @@
 //!
 //! Buckets of eight, each one cache line, whose hashes are compared all at once: a look-up is one line and no loop that
 //! the processor has to guess the length of. A hash's home bucket is its upper bits; what does not fit goes to the next
-//! bucket with room, and a look-up goes on only from a full bucket. So a cell can be moved without touching the entry it
-//! names, and a bigger index keeps the order of the smaller one: growing moves a few buckets at each insertion and
-//! never stalls. Removal closes the gap from the buckets behind, so there are no tombstones.
+//! bucket with room, and a look-up goes on only from a bucket that something had to go on from. So a cell can be moved
+//! without touching the entry it names, and a bigger index keeps the order of the smaller one: growing moves a few buckets at
+//! each insertion and never stalls. Removal empties one cell of one line; closing gaps from the buckets behind was a
+//! second line, waited for, in every fourth removal.
 
 use std::io;
 
@@ -19,40 +20,55 @@ const TAIL: usize = 64;
 /// Old buckets that move at each insertion while the index grows.
 const MOVED_PER_INSERTION: usize = 4;
 const SMALLEST: usize = 128;
+/// In a bucket's last cell: what has its home here or before may stand in a later bucket.
+const GOES_ON: u32 = 1 << 31;
+/// Slots are lower than this, so that [`GOES_ON`] has a bit of its own.
+pub(super) const MOST_SLOTS: usize = GOES_ON as usize - 1;
 
-/// One cache line: cells are filled from the front.
+/// One cache line.
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C, align(64))]
 struct Bucket {
     hashes: [u32; CELLS],
-    /// Slot + 1; 0 in an empty cell.
+    /// Slot + 1; 0 in an empty cell. The last one has [`GOES_ON`] besides.
     slots: [u32; CELLS],
 }
 
 impl Bucket {
-    /// A bit for each cell with this hash; an empty cell may be among them, where the hash is 0.
+    /// A bit for each cell with this hash; an empty cell may be among them.
     #[inline(always)]
     fn matches(&self, hash: u32) -> u32 {
         which_equal(&self.hashes, hash)
     }
 
+    /// Slot + 1 of a cell; 0 if it is empty.
     #[inline(always)]
-    fn is_full(&self) -> bool {
-        self.slots[CELLS - 1] != 0
+    fn slot(&self, cell: usize) -> u32 {
+        self.slots[cell % CELLS] & !GOES_ON
     }
 
-    #[inline]
-    fn length(&self) -> usize {
-        self.slots.iter().position(|slot| *slot == 0).unwrap_or(CELLS)
+    #[inline(always)]
+    fn goes_on(&self) -> bool {
+        self.slots[CELLS - 1] & GOES_ON != 0
     }
 
-    /// Takes a cell out; the last one takes its place.
-    fn take(&mut self, cell: usize) -> (u32, u32) {
-        let taken = (self.hashes[cell], self.slots[cell]);
-        let last = self.length() - 1;
-        (self.hashes[cell], self.slots[cell]) = (self.hashes[last], self.slots[last]);
-        (self.hashes[last], self.slots[last]) = (0, 0);
-        taken
+    /// Puts a hash and slot + 1 into the first empty cell; false if there is none.
+    #[inline(always)]
+    fn put(&mut self, hash: u32, slot: u32) -> bool {
+        let last_is_empty = u32::from(self.slots[CELLS - 1] == GOES_ON) << (CELLS - 1);
+        let empty = which_equal(&self.slots, 0) | last_is_empty;
+        if empty == 0 {
+            return false;
+        }
+        let cell = empty.trailing_zeros() as usize % CELLS;
+        self.hashes[cell] = hash;
+        self.slots[cell] |= slot;
+        true
+    }
+
+    #[inline(always)]
+    fn empty(&mut self, cell: usize) {
+        self.slots[cell % CELLS] &= GOES_ON;
     }
 }
 
@@ -91,13 +107,13 @@ impl Buckets {
         for bucket in &self.region.as_slice()[self.home(hash)..] {
             let mut bits = bucket.matches(hash);
             while bits != 0 {
-                let slot = bucket.slots[bits.trailing_zeros() as usize % CELLS];
+                let slot = bucket.slot(bits.trailing_zeros() as usize);
                 if slot != 0 && is_it(slot - 1) {
                     return Some(slot - 1);
                 }
                 bits &= bits - 1;
             }
-            if !bucket.is_full() {
+            if !bucket.goes_on() {
                 return None;
             }
         }
@@ -106,68 +122,62 @@ impl Buckets {
 
     /// Puts a cell into the first bucket from its home on that has room; false when the tail is full.
     #[inline]
-    fn put(&mut self, (hash, slot): (u32, u32)) -> bool {
+    fn put(&mut self, hash: u32, slot: u32) -> bool {
         let home = self.home(hash);
         for bucket in &mut self.region.as_mut_slice()[home..] {
-            if !bucket.is_full() {
-                let cell = bucket.length();
-                (bucket.hashes[cell], bucket.slots[cell]) = (hash, slot);
+            if bucket.put(hash, slot) {
                 return true;
             }
+            bucket.slots[CELLS - 1] |= GOES_ON;
         }
         false
     }
 
-    /// Removes the cell of this hash and slot.
+    /// Removes the cell of this hash and slot + 1.
+    #[inline]
     fn remove(&mut self, hash: u32, slot: u32) -> bool {
-        let mut at = self.home(hash);
-        while let Some(bucket) = self.region.as_slice().get(at) {
-            let found =
-                (0..CELLS).find(|&cell| bucket.slots[cell] == slot + 1 && bucket.hashes[cell] == hash);
-            if let Some(cell) = found {
-                self.take(at, cell);
-                return true;
+        let home = self.home(hash);
+        for (beyond, bucket) in self.region.as_mut_slice()[home..].iter_mut().enumerate() {
+            let mut bits = bucket.matches(hash);
+            while bits != 0 {
+                let cell = bits.trailing_zeros() as usize;
+                if bucket.slot(cell) == slot {
+                    bucket.empty(cell);
+                    if beyond > 0 {
+                        self.came_back(home, home + beyond);
+                    }
+                    return true;
+                }
+                bits &= bits - 1;
             }
-            if !bucket.is_full() {
+            if !bucket.goes_on() {
                 return false;
             }
-            at += 1;
         }
         false
     }
 
-    /// Takes a cell out of a bucket. If that was full, what had to go on from it to a later bucket comes back, so that
-    /// look-ups may end where there is room.
-    fn take(&mut self, mut at: usize, mut cell: usize) -> (u32, u32) {
-        let shift = self.shift;
-        let buckets = self.region.as_mut_slice();
-        let was_full = buckets[at].is_full();
-        let taken = buckets[at].take(cell);
-        if !was_full {
-            return taken;
-        }
-        // The gap stands at the end of bucket `at`; the buckets behind it are looked through as long as they are full.
-        let mut next = at + 1;
-        while next < buckets.len() {
-            let full = buckets[next].is_full();
-            let fits = |bucket: &Bucket| {
-                (0..CELLS).find(|&c| bucket.slots[c] != 0 && (bucket.hashes[c] >> shift) as usize <= at)
+    /// A cell whose home is bucket `home` was removed from bucket `from`, behind it. Look-ups need no longer go on from the
+    /// buckets between that nothing else had to go on from.
+    #[cold]
+    fn came_back(&mut self, home: usize, from: usize) {
+        for at in (home..from).rev() {
+            let shift = self.shift;
+            let buckets = self.region.as_mut_slice();
+            let went_on = |bucket: &Bucket| {
+                (0..CELLS).any(|cell| bucket.slot(cell) != 0 && (bucket.hashes[cell] >> shift) as usize <= at)
             };
-            if let Some(found) = fits(&buckets[next]) {
-                cell = found;
-                let moved = buckets[next].take(cell);
-                let last = buckets[at].length();
-                (buckets[at].hashes[last], buckets[at].slots[last]) = moved;
-                if !full {
+            for next in at + 1..buckets.len() {
+                if went_on(&buckets[next]) {
+                    // And so it did from the buckets before, if its home lies there; else they are found out one by one.
                     break;
                 }
-                at = next;
-            } else if !full {
-                break;
+                if !buckets[next].goes_on() {
+                    buckets[at].slots[CELLS - 1] &= !GOES_ON;
+                    break;
+                }
             }
-            next += 1;
         }
-        taken
     }
 }
 
@@ -185,7 +195,7 @@ impl Index {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn buckets_of_mut(&mut self, hash: u32) -> &mut Buckets {
         match &mut self.old {
             Some((old, boundary)) if old.home(hash) >= *boundary => old,
@@ -194,7 +204,7 @@ impl Index {
     }
 
     /// Asks for the cache line that a look-up of `hash` begins at.
-    #[inline]
+    #[inline(always)]
     pub(super) fn prefetch(&self, hash: u32) {
         let buckets = self.buckets_of(hash);
         prefetch(buckets.region.as_slice(), buckets.home(hash));
@@ -217,9 +227,11 @@ impl Index {
         } else if self.live * 4 >= self.buckets.homes() * CELLS * 3 {
             self.grow()?;
         }
-        while !self.buckets_of_mut(hash).put((hash, slot + 1)) {
-            self.move_on(usize::MAX);
-            self.grow()?;
+        while !self.buckets_of_mut(hash).put(hash, slot + 1) {
+            match self.old {
+                Some(_) => self.move_on(usize::MAX),
+                None => self.grow()?,
+            }
         }
         self.live += 1;
         Ok(())
@@ -228,7 +240,7 @@ impl Index {
     /// Takes a slot out.
     #[inline]
     pub(super) fn remove(&mut self, hash: u32, slot: u32) {
-        let was_there = self.buckets_of_mut(hash).remove(hash, slot);
+        let was_there = self.buckets_of_mut(hash).remove(hash, slot + 1);
         debug_assert!(was_there);
         self.live -= usize::from(was_there);
     }
@@ -263,31 +275,29 @@ impl Index {
     }
 
     /// Moves all that has its home in the next `count` old buckets.
-    #[cold]
+    #[inline(never)]
     fn move_on(&mut self, count: usize) {
         let Some((old, boundary)) = &mut self.old else { return };
         let enough = boundary.saturating_add(count).min(old.homes());
-        while *boundary < enough {
-            let home = *boundary;
-            let mut at = home;
-            // What has its home here is in this bucket, and behind it as long as buckets are full.
-            loop {
-                let bucket = &old.region.as_slice()[at];
-                let length = bucket.length();
-                let last = (0..length).rev().find(|&cell| old.home(bucket.hashes[cell]) == home);
-                match last {
-                    Some(cell) => {
-                        let moved = old.take(at, cell);
+        let shift = old.shift;
+        for home in *boundary..enough {
+            // What has its home here is in this bucket, and behind it as far as look-ups go on. What moves is not taken out: no
+            // look-up comes here for it any more, but those that go on from bucket to bucket must still be led past.
+            for bucket in &old.region.as_slice()[home..] {
+                for cell in 0..CELLS {
+                    let (hash, slot) = (bucket.hashes[cell], bucket.slot(cell));
+                    if slot != 0 && (hash >> shift) as usize == home {
                         // The bigger index keeps the order and is at most half as full: its tail has room.
-                        let has_room = self.buckets.put(moved);
+                        let has_room = self.buckets.put(hash, slot);
                         debug_assert!(has_room);
                     }
-                    None if length == CELLS && at + 1 < old.region.as_slice().len() => at += 1,
-                    None => break,
+                }
+                if !bucket.goes_on() {
+                    break;
                 }
             }
-            *boundary += 1;
         }
+        *boundary = enough;
         if *boundary >= old.homes() {
             self.old = None;
         }

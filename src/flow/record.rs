@@ -10,7 +10,7 @@ use crate::time::Timestamp;
 pub const FLAG_COUNTS: usize = 9;
 
 /// A finished Flow. Plain data; each field is measured over the packets of this record alone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FlowRecord {
     /// Source address; IPv4 in the first four octets, the others 0.
     pub source: [u8; 16],
@@ -72,5 +72,21 @@ fn address(version: IpVersion, octets: &[u8; 16]) -> IpAddr {
     match version {
         IpVersion::V4 => IpAddr::V4(Ipv4Addr::new(octets[0], octets[1], octets[2], octets[3])),
         IpVersion::V6 => IpAddr::V6(Ipv6Addr::from(*octets)),
+    }
+}
+
+/// Where a table puts the records of Flows that end.
+pub trait RecordSink {
+    /// Takes a record, which `write` writes, every field of it, where it is to stay: a record that is copied on its way
+    /// costs as much again, for its narrow fields must have come to rest before they can be read in wide pieces.
+    fn put(&mut self, write: impl FnOnce(&mut FlowRecord));
+}
+
+impl<F: FnMut(FlowRecord)> RecordSink for F {
+    #[inline]
+    fn put(&mut self, write: impl FnOnce(&mut FlowRecord)) {
+        let mut record = FlowRecord::default();
+        write(&mut record);
+        self(record);
     }
 }

@@ -1,7 +1,7 @@
 //! The Flow table of one shard: batches of packets in, Flow Records out.
 //!
-//! A batch is taken in three passes: ask for the index lines; probe the index and ask for the entries; update. So the
-//! memory of all packets of a batch is fetched at once instead of one after the other. Nothing is allocated
+//! Each packet goes through three steps, some packets apart: ask for its index line; probe the index and ask for the entry;
+//! update. So the memory of many packets is on its way at once, while others are worked on. Nothing is allocated
 //! per packet or per record once the table is warm.
 //!
 //! What is in a record does not depend on how packets are cut into batches nor on when the table sweeps:
@@ -16,14 +16,15 @@ use thiserror::Error;
 use crate::decode::{IpVersion, tcp_flags};
 use crate::flow::entry::{AddressPair, FlowEntry, WideCounts};
 use crate::flow::expiry::Deadlines;
-use crate::flow::index::Index;
+use crate::flow::index::{Index, MOST_SLOTS};
 use crate::flow::memory::{Region, prefetch};
+use crate::flow::record::RecordSink;
 use crate::flow::wheel::{NO_TIMER, Place, Taken, Wheel};
-use crate::flow::{EndReason, FlowRecord, Observation, Timeouts};
+use crate::flow::{EndReason, Observation, Timeouts};
 use crate::time::Timestamp;
 
-/// Packets whose memory is asked for at once.
-const BATCH: usize = 32;
+/// Packets between asking for a packet's index line and probing it, and between that and its update.
+const AHEAD: usize = 32;
 const NO_SLOT: u32 = u32::MAX;
 /// A turn of the wheel is no longer than this, whatever the timeouts: a Flow then ends within a tenth of a second or two of
 /// its deadline. Timers further ahead are put back when they come up.
@@ -42,7 +43,7 @@ pub struct TableOptions {
 pub const DEFAULT_MAX_FLOWS: usize = 4_000_000;
 
 /// The most Flows one table can be told to hold.
-pub const MOST_FLOWS: usize = 1 << 31;
+pub const MOST_FLOWS: usize = MOST_SLOTS;
 
 /// Why a table could not be made.
 #[derive(Debug, Error)]
@@ -120,28 +121,37 @@ impl FlowTable {
     }
 
     /// Meters a batch of packets, in order; the records of Flows that end go to `sink`.
-    pub fn observe(&mut self, batch: &[Observation], sink: &mut impl FnMut(FlowRecord)) {
-        for chunk in batch.chunks(BATCH) {
-            for one in chunk {
-                self.index.prefetch(one.hash.index());
+    pub fn observe(&mut self, batch: &[Observation], sink: &mut impl RecordSink) {
+        let mut candidates = [NO_SLOT; AHEAD];
+        for one in batch.iter().take(2 * AHEAD) {
+            self.index.prefetch(one.hash.index());
+        }
+        for (one, candidate) in batch.iter().zip(&mut candidates) {
+            *candidate = self.candidate(one);
+        }
+        for (at, one) in batch.iter().enumerate() {
+            let candidate = candidates[at % AHEAD];
+            if let Some(ahead) = batch.get(at + 2 * AHEAD) {
+                self.index.prefetch(ahead.hash.index());
             }
-            let mut candidates = [NO_SLOT; BATCH];
-            let (entries, pairs) = (self.entries.as_slice(), self.pairs.as_slice());
-            for (one, candidate) in chunk.iter().zip(&mut candidates) {
-                if let Some(slot) = self.index.find(one.hash.index(), |_| true) {
-                    *candidate = slot;
-                    prefetch(entries, slot as usize);
-                    if one.packet.ip_version == IpVersion::V6 {
-                        prefetch(pairs, slot as usize);
-                    }
-                }
+            if let Some(ahead) = batch.get(at + AHEAD) {
+                candidates[at % AHEAD] = self.candidate(ahead);
             }
-            for (one, candidate) in chunk.iter().zip(candidates) {
-                if !self.continues(one, candidate) {
-                    self.observe_any(one, candidate, sink);
-                }
+            if !self.continues(one, candidate) {
+                self.observe_any(one, candidate, sink);
             }
         }
+    }
+
+    /// The slot that this packet's Flow is probably in, and its entry asked for.
+    #[inline(always)]
+    fn candidate(&self, one: &Observation) -> u32 {
+        let Some(slot) = self.index.find(one.hash.index(), |_| true) else { return NO_SLOT };
+        prefetch(self.entries.as_slice(), slot as usize);
+        if one.packet.ip_version == IpVersion::V6 {
+            prefetch(self.pairs.as_slice(), slot as usize);
+        }
+        slot
     }
 
     /// Adds a packet to the live Flow in `slot` if it is simply one more of that Flow; else does nothing and says so. What
@@ -170,7 +180,7 @@ impl FlowTable {
     }
 
     /// Meters any packet at all.
-    fn observe_any(&mut self, one: &Observation, candidate: u32, sink: &mut impl FnMut(FlowRecord)) {
+    fn observe_any(&mut self, one: &Observation, candidate: u32, sink: &mut impl RecordSink) {
         let slot = if self.holds(candidate, one) {
             candidate
         } else {
@@ -210,7 +220,7 @@ impl FlowTable {
     /// The live Flow in `slot` has ended before this packet, which begins the next one in the same slot.
     #[cold]
     #[inline(never)]
-    fn restart(&mut self, slot: u32, one: &Observation, sink: &mut impl FnMut(FlowRecord)) {
+    fn restart(&mut self, slot: u32, one: &Observation, sink: &mut impl RecordSink) {
         let entry = &self.entries.as_slice()[slot as usize];
         let (first, last, closing) = (entry.first, entry.last, entry.is_closing());
         let (reason, ended) = if self.deadlines.deadline(first, last, closing) <= one.clock.nanos() {
@@ -229,7 +239,7 @@ impl FlowTable {
 
     /// Begins a Flow that is not in the table.
     #[inline]
-    fn begin(&mut self, one: &Observation, sink: &mut impl FnMut(FlowRecord)) {
+    fn begin(&mut self, one: &Observation, sink: &mut impl RecordSink) {
         if self.live >= self.max_flows {
             self.make_room(one.clock, sink);
         }
@@ -252,7 +262,7 @@ impl FlowTable {
             let entry = &mut self.entries.as_mut_slice()[slot as usize];
             entry.begin(&one.packet);
             let pair = AddressPair { source: one.packet.source, destination: one.packet.destination };
-            sink(entry.record(&pair, None, EndReason::LackOfResources, one.clock));
+            sink.put(|record| entry.report(|| pair, EndReason::LackOfResources, one.clock, record));
             entry.free(self.free);
             self.free = slot;
             self.evicted += 1;
@@ -269,7 +279,7 @@ impl FlowTable {
 
     /// Begins a Flow in a slot that has its key already.
     #[inline]
-    fn begin_in(&mut self, slot: u32, one: &Observation, sink: &mut impl FnMut(FlowRecord)) {
+    fn begin_in(&mut self, slot: u32, one: &Observation, sink: &mut impl RecordSink) {
         let entry = &mut self.entries.as_mut_slice()[slot as usize];
         entry.begin(&one.packet);
         if entry.is_closing() && self.deadlines.ends_at_once() {
@@ -293,20 +303,19 @@ impl FlowTable {
 
     /// Hands the record of a live Flow to the sink.
     #[inline]
-    fn report(&mut self, slot: u32, reason: EndReason, ended: Timestamp, sink: &mut impl FnMut(FlowRecord)) {
+    fn report(&mut self, slot: u32, reason: EndReason, ended: Timestamp, sink: &mut impl RecordSink) {
         let entry = &self.entries.as_slice()[slot as usize];
-        let pair = &self.pairs.as_slice()[slot as usize];
-        if entry.is_wide() {
-            let wide = self.wide.remove(&slot);
-            sink(entry.record(pair, wide.as_ref(), reason, ended));
-        } else {
-            sink(entry.record(pair, None, reason, ended));
-        }
+        sink.put(|record| {
+            entry.report(|| self.pairs.as_slice()[slot as usize], reason, ended, record);
+            if entry.is_wide() {
+                self.wide.remove(&slot).unwrap_or_default().add_to(record);
+            }
+        });
     }
 
     /// Ends a live Flow and frees its slot.
     #[inline]
-    fn end(&mut self, slot: u32, reason: EndReason, ended: Timestamp, sink: &mut impl FnMut(FlowRecord)) {
+    fn end(&mut self, slot: u32, reason: EndReason, ended: Timestamp, sink: &mut impl RecordSink) {
         self.report(slot, reason, ended, sink);
         self.index.remove(self.hashes.as_slice()[slot as usize], slot);
         self.entries.as_mut_slice()[slot as usize].free(self.free);
@@ -315,21 +324,24 @@ impl FlowTable {
     }
 
     /// Ends the Flows whose deadline `clock` has reached, save those of the last ticks of the wheel.
-    pub fn expire(&mut self, clock: Timestamp, sink: &mut impl FnMut(FlowRecord)) {
+    pub fn expire(&mut self, clock: Timestamp, sink: &mut impl RecordSink) {
         let mut taken = Taken::default();
         while let Some(place) = self.wheel.next_due(clock.nanos()) {
             self.wheel.take(place, &mut taken);
-            for &slot in taken.timers() {
-                prefetch(self.entries.as_slice(), slot as usize);
-                prefetch(self.hashes.as_slice(), slot as usize);
+            let timers = taken.timers();
+            for &slot in timers.iter().take(2 * AHEAD) {
+                self.ask_for_entry(slot);
             }
-            for &slot in taken.timers() {
-                let entry = &self.entries.as_slice()[slot as usize];
-                if entry.is_live() && entry.timer == place {
-                    self.index.prefetch(self.hashes.as_slice()[slot as usize]);
+            for &slot in timers.iter().take(AHEAD) {
+                self.ask_for_bucket(slot, place);
+            }
+            for (at, &slot) in timers.iter().enumerate() {
+                if let Some(&ahead) = timers.get(at + 2 * AHEAD) {
+                    self.ask_for_entry(ahead);
                 }
-            }
-            for &slot in taken.timers() {
+                if let Some(&ahead) = timers.get(at + AHEAD) {
+                    self.ask_for_bucket(ahead, place);
+                }
                 self.timer_came_up(slot, place, clock, sink);
             }
         }
@@ -346,6 +358,25 @@ impl FlowTable {
         }
     }
 
+    /// Asks for what is known of a slot.
+    #[inline(always)]
+    fn ask_for_entry(&self, slot: u32) {
+        prefetch(self.entries.as_slice(), slot as usize);
+        prefetch(self.hashes.as_slice(), slot as usize);
+    }
+
+    /// Asks for what it takes to end the Flow in `slot`, whose timer comes up from `place`.
+    #[inline(always)]
+    fn ask_for_bucket(&self, slot: u32, place: Place) {
+        let entry = &self.entries.as_slice()[slot as usize];
+        if entry.is_live() && entry.timer == place {
+            self.index.prefetch(self.hashes.as_slice()[slot as usize]);
+            if entry.is_ipv6() {
+                prefetch(self.pairs.as_slice(), slot as usize);
+            }
+        }
+    }
+
     /// Whether the timer's Flow was still there and has now ended.
     #[inline]
     fn timer_came_up(
@@ -353,7 +384,7 @@ impl FlowTable {
         slot: u32,
         place: Place,
         clock: Timestamp,
-        sink: &mut impl FnMut(FlowRecord),
+        sink: &mut impl RecordSink,
     ) -> bool {
         let entry = &mut self.entries.as_mut_slice()[slot as usize];
         if entry.timer != place {
@@ -377,7 +408,7 @@ impl FlowTable {
     /// deadline is nearest, give or take a tick of the wheel.
     #[cold]
     #[inline(never)]
-    fn make_room(&mut self, clock: Timestamp, sink: &mut impl FnMut(FlowRecord)) {
+    fn make_room(&mut self, clock: Timestamp, sink: &mut impl RecordSink) {
         self.expire(clock, sink);
         while self.live >= self.max_flows {
             // A live Flow always has a timer, so a full table has a soonest place.
@@ -400,7 +431,7 @@ impl FlowTable {
     }
 
     /// Ends all Flows: those whose deadline `clock` has reached for their own reason, the others by force.
-    pub fn drain(&mut self, clock: Timestamp, sink: &mut impl FnMut(FlowRecord)) {
+    pub fn drain(&mut self, clock: Timestamp, sink: &mut impl RecordSink) {
         for slot in 0..self.used {
             let entry = &self.entries.as_slice()[slot as usize];
             if !entry.is_live() {
@@ -427,7 +458,7 @@ impl FlowTable {
 pub(crate) mod tests {
     use super::*;
     use crate::decode::{Fragment, Packet};
-    use crate::flow::{ClockStep, KeyHasher, ObservationClock};
+    use crate::flow::{ClockStep, FlowRecord, KeyHasher, ObservationClock};
     use proptest::prelude::*;
     use std::collections::BTreeMap;
     use std::time::Duration;
@@ -494,24 +525,24 @@ pub(crate) mod tests {
                 let clock = match self.clock.observe(packet.timestamp) {
                     ClockStep::At(clock) => clock,
                     ClockStep::Jumped { before, now } => {
-                        self.table.observe(&waiting, &mut |r| self.records.push(r));
+                        self.table.observe(&waiting, &mut |r: FlowRecord| self.records.push(r));
                         waiting.clear();
-                        self.table.drain(before, &mut |r| self.records.push(r));
+                        self.table.drain(before, &mut |r: FlowRecord| self.records.push(r));
                         now
                     }
                 };
                 waiting.push(Observation { packet: *packet, clock, hash: self.hasher.hash(packet) });
                 if waiting.len() >= batch {
-                    self.table.observe(&waiting, &mut |r| self.records.push(r));
-                    self.table.expire(clock, &mut |r| self.records.push(r));
+                    self.table.observe(&waiting, &mut |r: FlowRecord| self.records.push(r));
+                    self.table.expire(clock, &mut |r: FlowRecord| self.records.push(r));
                     waiting.clear();
                 }
             }
-            self.table.observe(&waiting, &mut |r| self.records.push(r));
+            self.table.observe(&waiting, &mut |r: FlowRecord| self.records.push(r));
         }
 
         fn finish(mut self) -> Vec<FlowRecord> {
-            self.table.drain(self.clock.now(), &mut |r| self.records.push(r));
+            self.table.drain(self.clock.now(), &mut |r: FlowRecord| self.records.push(r));
             self.records
         }
     }
@@ -766,7 +797,7 @@ pub(crate) mod tests {
     fn a_long_idle_timeout_does_not_make_the_active_one_late() {
         let mut bench = Bench::new(seconds(60, 86_400, 1), 10);
         bench.observe(&[packet(S, IpVersion::V4, 1, 2)], 1);
-        bench.table.expire(Timestamp::from_nanos(61 * S + S / 4), &mut |r| bench.records.push(r));
+        bench.table.expire(Timestamp::from_nanos(61 * S + S / 4), &mut |r: FlowRecord| bench.records.push(r));
         assert_eq!(bench.records.len(), 1);
         assert_eq!(bench.records[0].end_reason, EndReason::Active);
     }

@@ -13,6 +13,8 @@ const TICKS: u64 = 4096;
 pub(super) const NO_TIMER: u16 = u16::MAX;
 
 const TIMERS_PER_CHUNK: usize = 30;
+/// Timers that are taken at once: enough that what they name can be asked for well ahead.
+const MOST_TAKEN: usize = 16 * TIMERS_PER_CHUNK;
 const NO_CHUNK: u32 = u32::MAX;
 
 /// A place on the wheel: the tick modulo a turn.
@@ -133,21 +135,22 @@ impl Wheel {
         Some((found % TICKS) as Place)
     }
 
-    /// Takes up to a chunk of timers from a place; empty when it has none left.
+    /// Takes timers from a place, as many as `taken` holds; none when the place has none left.
     #[inline]
     pub(super) fn take(&mut self, place: Place, taken: &mut Taken) {
-        let head = self.heads[usize::from(place)];
         taken.length = 0;
-        if head == NO_CHUNK {
-            return;
+        let head = &mut self.heads[usize::from(place)];
+        while let Some(chunk) = self.chunks.get_mut(*head as usize)
+            && taken.length + TIMERS_PER_CHUNK <= MOST_TAKEN
+        {
+            taken.timers[taken.length..taken.length + TIMERS_PER_CHUNK].copy_from_slice(&chunk.timers);
+            taken.length += chunk.length as usize;
+            self.timers -= chunk.length as usize;
+            let emptied = *head;
+            *head = chunk.next;
+            chunk.next = self.free;
+            self.free = emptied;
         }
-        let chunk = &mut self.chunks[head as usize];
-        taken.length = chunk.length as usize;
-        taken.timers = chunk.timers;
-        self.timers -= taken.length;
-        self.heads[usize::from(place)] = chunk.next;
-        chunk.next = self.free;
-        self.free = head;
     }
 
     /// Takes one timer from a place.
@@ -181,7 +184,7 @@ impl Wheel {
             while kept != NO_CHUNK {
                 let chunk = &mut self.chunks[kept as usize];
                 taken.length = chunk.length as usize;
-                taken.timers = chunk.timers;
+                taken.timers[..TIMERS_PER_CHUNK].copy_from_slice(&chunk.timers);
                 let next = chunk.next;
                 chunk.next = self.free;
                 self.free = kept;
@@ -213,10 +216,15 @@ impl Wheel {
 }
 
 /// Timers taken from the wheel.
-#[derive(Clone, Copy, Default)]
 pub(super) struct Taken {
-    timers: [u32; TIMERS_PER_CHUNK],
+    timers: [u32; MOST_TAKEN],
     length: usize,
+}
+
+impl Default for Taken {
+    fn default() -> Taken {
+        Taken { timers: [0; MOST_TAKEN], length: 0 }
+    }
 }
 
 impl Taken {
