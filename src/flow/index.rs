@@ -224,7 +224,7 @@ impl Index {
     pub(super) fn insert(&mut self, hash: u32, slot: u32) -> io::Result<()> {
         if self.old.is_some() {
             self.move_on(MOVED_PER_INSERTION);
-        } else if self.live * 4 >= self.buckets.homes() * CELLS * 3 {
+        } else if self.live * 2 >= self.buckets.homes() * CELLS {
             self.grow()?;
         }
         while !self.buckets_of_mut(hash).put(hash, slot + 1) {

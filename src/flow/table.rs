@@ -131,6 +131,7 @@ impl FlowTable {
         }
         for (at, one) in batch.iter().enumerate() {
             let candidate = candidates[at % AHEAD];
+            prefetch(batch, at + 3 * AHEAD);
             if let Some(ahead) = batch.get(at + 2 * AHEAD) {
                 self.index.prefetch(ahead.hash.index());
             }
