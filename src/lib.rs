@@ -56,6 +56,7 @@ pub mod stats;
 pub mod cli;
 pub mod config;
 pub mod generated;
+pub mod printable;
 pub mod progress;
 pub mod settings;
 pub mod signal;
