@@ -14,7 +14,7 @@ pub fn printable_lines(text: &str) -> Cow<'_, str> {
 }
 
 fn escaped(text: &str, is_unfit: impl Fn(char) -> bool) -> Cow<'_, str> {
-    if !text.contains(|character| is_unfit(character)) {
+    if !text.contains(&is_unfit) {
         return Cow::Borrowed(text);
     }
     let mut fit = String::with_capacity(text.len() + 16);
