@@ -38,13 +38,13 @@ pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
     /// Say nothing but errors: no warnings, no progress, no summary
-    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    #[arg(short, long, global = true, conflicts_with = "verbose", display_order = 900)]
     pub quiet: bool,
     /// Log more: what begins and what recovers; -vv: each capture thread, too
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, display_order = 901)]
     pub verbose: u8,
     /// Write the log to this file, not to standard error; SIGHUP opens it again
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE", display_order = 902)]
     pub log_file: Option<PathBuf>,
 }
 
@@ -200,7 +200,7 @@ pub struct MeterArgs {
     ///   csv:PATH, json:PATH        a line a flow for scripts
     ///
     /// PATH `-` is standard output. An IPv6 address stands in brackets.
-    #[arg(long, value_name = "DESTINATION", verbatim_doc_comment)]
+    #[arg(long, value_name = "DESTINATION", verbatim_doc_comment, display_order = 0)]
     pub to: Vec<Destination>,
     /// Report a flow at the latest this long after its first packet
     #[arg(long, value_name = "TIME", value_parser = duration, allow_hyphen_values = true, help_heading = "Metering",
