@@ -1,6 +1,7 @@
 //! The flags as a user types them: names, help, units. Checking them is [`crate::config`]'s.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -24,23 +25,26 @@ const STYLES: Styles = Styles::styled()
 #[command(name = "flowtap", version, styles = STYLES, max_term_width = 110, subcommand_required = true,
     arg_required_else_help = true, after_help = "\
 Examples:
-  flowtap read office.pcap                              the flows of a capture, as a table
-  flowtap read --to csv:flows.csv *.pcap.gz             many captures, one flow table, to a CSV file
-  flowtap read --to ipfix+udp://127.0.0.1:4739 a.pcap   to a collector
-  flowtap live -i eth0 --to netflow9+udp://192.0.2.1    a tap or SPAN port, until Ctrl-C
-  flowtap interfaces                                    what can be captured on")]
+  flowtap read office.pcap                       the flows of a capture
+  flowtap read --top 10 captures/                the heaviest talkers of many
+  flowtap read --to csv:flows.csv *.pcap.gz      many captures as one, to CSV
+  flowtap read --to ipfix+udp://192.0.2.1 a.pcap      to a collector
+  sudo flowtap live -i eth0 --to ipfix+udp://192.0.2.1     a tap or SPAN port
+  flowtap print flows.ipfix                      an IPFIX file as a table
+
+`flowtap COMMAND -h` lists the options of a command, `--help` explains them.")]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
-    /// Say less: nothing but errors, and no progress
-    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    /// Say nothing but errors: no warnings, no progress, no summary
+    #[arg(short, long, global = true, conflicts_with = "verbose", display_order = 900)]
     pub quiet: bool,
-    /// Say more on standard error (-vv: most)
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    /// Log more: what begins and what recovers; -vv: each capture thread, too
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, display_order = 901)]
     pub verbose: u8,
-    /// The log goes to this file, not to standard error; SIGHUP opens it again
-    #[arg(long, global = true, value_name = "FILE")]
+    /// Write the log to this file, not to standard error; SIGHUP opens it again
+    #[arg(long, global = true, value_name = "FILE", display_order = 902)]
     pub log_file: Option<PathBuf>,
 }
 
@@ -51,9 +55,9 @@ pub enum Command {
     Read(ReadArgs),
     /// Meter network interfaces until Ctrl-C or SIGTERM
     Live(LiveArgs),
-    /// List what can be captured on
+    /// List the interfaces that `live` can capture on
     Interfaces,
-    /// Show an IPFIX file, from any exporter, as a table, CSV or JSON
+    /// Show IPFIX files, of any exporter, as a table, CSV or JSON
     Print(PrintArgs),
     /// Check a configuration file as `live --config` would read it
     CheckConfig {
@@ -61,7 +65,7 @@ pub enum Command {
         #[arg(value_name = "FILE")]
         file: PathBuf,
     },
-    /// Try what the sandbox of `live` must deny, and say how it went
+    /// Test that the sandbox of `live` denies what it must
     SelfTest {
         /// The user to become, as in `live`
         #[arg(long, value_name = "NAME")]
@@ -78,7 +82,7 @@ pub enum Command {
         /// The folder to write to
         folder: PathBuf,
     },
-    /// List the Information Elements that records are exported with
+    /// List the fields (Information Elements) of exported records
     ListElements {
         /// As a Markdown table
         #[arg(long)]
@@ -89,11 +93,14 @@ pub enum Command {
 /// `flowtap read`.
 #[derive(Debug, Args)]
 pub struct ReadArgs {
-    /// Capture files; `-` is standard input; a directory means the captures in it
+    /// Captures; `-` is standard input; a folder means the captures in it
+    ///
+    /// Several files are one stream, merged by the time of their packets. Of a folder those files are read that begin as a
+    /// capture does, whatever their names; folders in it are not entered.
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
-    /// The number for ingressInterface [default: the pcapng interface, else 0]
-    #[arg(long, value_name = "N")]
+    /// Number the interface (ingressInterface) [default: pcapng's, else 0]
+    #[arg(long, value_name = "N", value_parser = whole::<u32>, allow_negative_numbers = true)]
     pub interface: Option<u32>,
     /// Options that `read` and `live` share.
     #[command(flatten)]
@@ -106,23 +113,24 @@ pub struct LiveArgs {
     /// The interfaces to capture on, repeatable or with commas between; `any` for all
     #[arg(short, long, value_name = "INTERFACE", required = true, value_delimiter = ',')]
     pub interface: Vec<String>,
-    /// Threads that each interface is spread over, conversation by conversation
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    /// Threads that share the work of each interface, conversation by conversation
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = whole::<usize>, allow_negative_numbers = true)]
     pub capture_threads: usize,
     /// Octets to capture of each frame
-    #[arg(long, value_name = "OCTETS", default_value_t = LiveOptions::default().snaplen)]
-    pub snaplen: u32,
-    /// Whether to take in frames for other hosts
+    #[arg(long, value_name = "OCTETS", default_value_t = LiveOptions::default().snaplen.into(),
+        value_parser = whole::<u64>, allow_negative_numbers = true)]
+    pub snaplen: u64,
+    /// Whether to capture frames for other hosts, too
     #[arg(long, value_name = "yes|no", default_value = "yes", value_parser = yes_or_no,
         action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "yes")]
     pub promiscuous: bool,
-    /// Size of the kernel's ring for each capture thread, with a unit: 16M, 1G
-    #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = size)]
+    /// Size of the kernel's ring, for each capture thread: 16M, 1G
+    #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = size, allow_hyphen_values = true)]
     pub buffer: u64,
-    /// Write the frames to a pcap file as they are metered, with nanoseconds and cut at the snaplen
+    /// Also write the frames to this pcap file, each cut at the snaplen
     #[arg(long, value_name = "FILE")]
     pub write: Option<PathBuf>,
-    /// Meter what this host exports to the collectors, too, when it passes a captured interface
+    /// Meter this host's own export, too, where it passes a captured interface
     #[arg(long)]
     pub meter_own_export: bool,
     /// What a service needs.
@@ -136,14 +144,14 @@ pub struct LiveArgs {
 /// What a service needs.
 #[derive(Debug, Args)]
 pub struct HostArgs {
-    /// Serve metrics (/metrics), a status (/status) and /health over HTTP; without an address, on 127.0.0.1:9469
+    /// Serve /metrics, /status and /health over HTTP, on 127.0.0.1:9469 unless told otherwise
     #[arg(long, value_name = "ADDRESS:PORT", num_args = 0..=1, default_missing_value = "127.0.0.1:9469",
         value_parser = socket_address, help_heading = "Service")]
     pub metrics: Option<SocketAddr>,
-    /// The user to become when all is open [default: as root `flowtap`, or `nobody` where there is none]
+    /// The user that root becomes once all is open [default: flowtap, else nobody]
     #[arg(long, value_name = "NAME", help_heading = "Service")]
     pub user: Option<String>,
-    /// Whether to give away, when all is open, all rights that are no longer needed
+    /// Whether to give up, once all is open, the rights no longer needed
     #[arg(long, value_name = "yes|no", default_value = "yes", value_parser = yes_or_no,
         action = clap::ArgAction::Set, help_heading = "Service")]
     pub sandbox: bool,
@@ -161,10 +169,13 @@ pub enum Generated {
 /// `flowtap print`.
 #[derive(Debug, Args)]
 pub struct PrintArgs {
-    /// IPFIX files; `-` is standard input
+    /// IPFIX files; `-` is standard input; a folder means the IPFIX files in it
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
-    /// Where to, and in which form: table:PATH, csv:PATH, json:PATH; PATH `-` is standard output
+    /// table:PATH, csv:PATH or json:PATH; PATH `-` is standard output
+    ///
+    /// A table and CSV show flows. JSON shows every record as its exporter sent it, each field by its IANA name
+    /// (sourceIPv4Address), where `read --to json:PATH` has the names of the CSV columns (src).
     #[arg(long, value_name = "DESTINATION", default_value = "table:-")]
     pub to: Destination,
     /// Options of the text forms.
@@ -178,58 +189,69 @@ pub struct MeterArgs {
     /// The configuration file.
     #[command(flatten)]
     pub file: ConfigArgs,
-    /// Where the records go; repeatable [default: table:-]
+    /// Where the records go, repeatable; --help lists the forms [default: table:-]
     ///
-    /// ipfix+udp://HOST:PORT, ipfix+tcp://HOST:PORT, ipfix+file:PATH, netflow9+udp://HOST:PORT,
-    /// netflow5+udp://HOST:PORT (IPv4 only), table:PATH, csv:PATH, json:PATH. PATH `-` is standard output; IPv6
-    /// hosts stand in brackets; ports default to 4739 (IPFIX) and 2055 (NetFlow).
-    #[arg(long, value_name = "DESTINATION")]
+    ///   ipfix+udp://HOST:PORT      IPFIX, to port 4739 unless given
+    ///   ipfix+tcp://HOST:PORT      the same over TCP
+    ///   netflow9+udp://HOST:PORT   NetFlow v9, to port 2055 unless given
+    ///   netflow5+udp://HOST:PORT   NetFlow v5, which has no IPv6
+    ///   ipfix+file:PATH            an IPFIX file
+    ///   table:PATH                 aligned columns for a person
+    ///   csv:PATH, json:PATH        a line a flow for scripts
+    ///
+    /// PATH `-` is standard output. An IPv6 address stands in brackets.
+    #[arg(long, value_name = "DESTINATION", verbatim_doc_comment, display_order = 0)]
     pub to: Vec<Destination>,
     /// Report a flow at the latest this long after its first packet
-    #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Metering",
+    #[arg(long, value_name = "TIME", value_parser = duration, allow_hyphen_values = true, help_heading = "Metering",
         default_value = DefaultTime(Timeouts::default().active))]
     pub active_timeout: Duration,
     /// End a flow that had no packet for this long; 0 gives each packet a record of its own
-    #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Metering",
+    #[arg(long, value_name = "TIME", value_parser = duration, allow_hyphen_values = true, help_heading = "Metering",
         default_value = DefaultTime(Timeouts::default().idle))]
     pub idle_timeout: Duration,
     /// Wait this long for stragglers after a FIN or RST; 0 ends the flow at once
-    #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Metering",
+    #[arg(long, value_name = "TIME", value_parser = duration, allow_hyphen_values = true, help_heading = "Metering",
         default_value = DefaultTime(Timeouts::default().linger))]
     pub tcp_linger: Duration,
-    /// Flows that may be open at once; when there are more, the one nearest its end makes room
-    #[arg(long, value_name = "N", default_value_t = DEFAULT_MAX_FLOWS, help_heading = "Metering")]
+    /// Flows open at once; where there are more, the one nearest its end makes room
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_MAX_FLOWS, help_heading = "Metering",
+        value_parser = whole::<usize>, allow_negative_numbers = true)]
     pub max_flows: usize,
     /// Meter only the frames that this BPF expression selects
     #[arg(long, value_name = "BPF EXPRESSION", help_heading = "Metering")]
     pub filter: Option<String>,
-    /// Metering threads; 0 does everything on one thread [default: what suits the machine]
-    #[arg(long, value_name = "N", help_heading = "Metering")]
+    /// Metering threads; 0 does everything on one thread [default: by the machine]
+    #[arg(long, value_name = "N", help_heading = "Metering", value_parser = whole::<usize>,
+        allow_negative_numbers = true)]
     pub shards: Option<usize>,
     /// Observation Domain of the flows (NetFlow v9: Source ID)
     #[arg(long, value_name = "N", help_heading = "Export",
-        default_value_t = ExportOptions::default().observation_domain)]
+        default_value_t = ExportOptions::default().observation_domain, value_parser = whole::<u32>,
+        allow_negative_numbers = true)]
     pub observation_domain: u32,
-    /// Send the templates again after this long
-    #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Export",
+    /// Over UDP, send the templates again after this long
+    #[arg(long, value_name = "TIME", value_parser = duration, allow_hyphen_values = true, help_heading = "Export",
         default_value = DefaultTime(ExportOptions::default().template_refresh))]
     pub template_refresh: Duration,
-    /// Send the templates again after this many messages
+    /// Over UDP, send the templates again after this many messages
     #[arg(long, value_name = "N", help_heading = "Export",
-        default_value_t = ExportOptions::default().template_refresh_packets)]
+        default_value_t = ExportOptions::default().template_refresh_packets, value_parser = whole::<u64>,
+        allow_negative_numbers = true)]
     pub template_refresh_messages: u64,
-    /// Send the statistics records this often
-    #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Export",
+    /// Send records of the exporter's own statistics this often
+    #[arg(long, value_name = "TIME", value_parser = duration, allow_hyphen_values = true, help_heading = "Export",
         default_value = DefaultTime(ExportOptions::default().statistics_interval))]
     pub statistics_interval: Duration,
-    /// The most octets of an export packet, IP header included [default: the path's MTU, at most 1500]
-    #[arg(long, value_name = "OCTETS", help_heading = "Export")]
-    pub mtu: Option<u16>,
-    /// Hold UDP export to this many messages a second when reading files; 0 for as fast as it goes
-    /// [default: what a collector on the same machine can receive]
-    #[arg(long, value_name = "N", help_heading = "Export")]
+    /// Over UDP, the longest packet, IP header included [default: the path's, at most 1500]
+    #[arg(long, value_name = "OCTETS", help_heading = "Export", value_parser = whole::<u64>,
+        allow_negative_numbers = true)]
+    pub mtu: Option<u64>,
+    /// Messages a second that UDP export is held to when reading files; 0 for no limit.
+    #[arg(long, value_name = "N", help_heading = "Export", value_parser = whole::<u32>,
+        allow_negative_numbers = true, help = rate_help())]
     pub export_rate: Option<u32>,
-    /// The counts of the run, on standard error
+    /// How the run is summed up, on standard error
     #[arg(long, value_name = "FORM", default_value = "text", help_heading = "Output")]
     pub summary: Summary,
     /// Options of the text forms.
@@ -240,7 +262,9 @@ pub struct MeterArgs {
 /// The configuration file.
 #[derive(Debug, Args)]
 pub struct ConfigArgs {
-    /// A TOML file whose keys are these flags without their dashes; flags win; of several, the first that exists
+    /// A TOML file of these flags, without their dashes; a flag given here wins
+    ///
+    /// Repeatable: the first of the files that exists is read. `flowtap check-config FILE` checks one.
     #[arg(long, value_name = "FILE")]
     pub config: Vec<PathBuf>,
 }
@@ -248,13 +272,14 @@ pub struct ConfigArgs {
 /// Options of the text forms.
 #[derive(Debug, Args)]
 pub struct TextArgs {
-    /// Instead of the flows, the N heaviest talkers
-    #[arg(long, value_name = "N", help_heading = "Output")]
-    pub top: Option<usize>,
-    /// What makes a talker heavy
-    #[arg(long, value_name = "MEASURE", default_value = "octets", help_heading = "Output")]
-    pub by: By,
-    /// Times in UTC, not local time, in tables
+    /// Show the N source addresses that sent most, instead of the flows
+    #[arg(long, value_name = "N", help_heading = "Output", value_parser = whole::<u64>,
+        allow_negative_numbers = true)]
+    pub top: Option<u64>,
+    /// With --top: what counts [default: octets]
+    #[arg(long, value_name = "MEASURE", help_heading = "Output")]
+    pub by: Option<By>,
+    /// In tables, times in UTC, not in local time
     #[arg(long, help_heading = "Output")]
     pub utc: bool,
 }
@@ -262,11 +287,11 @@ pub struct TextArgs {
 /// What `--top` goes by.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum By {
-    /// The sum of octets.
+    /// Octets sent.
     Octets,
-    /// The sum of packets.
+    /// Packets sent.
     Packets,
-    /// The number of flows.
+    /// Flow records.
     Flows,
 }
 
@@ -303,12 +328,43 @@ impl From<DefaultTime> for clap::builder::OsStr {
     }
 }
 
+fn rate_help() -> String {
+    let rate = ExportOptions::default().rate.map_or(0, NonZeroU32::get);
+    format!("Over UDP, from files, at most so many messages a second; 0: no limit [default: {rate}]")
+}
+
 fn duration(text: &str) -> Result<Duration, String> {
     if text == "0" {
         return Ok(Duration::ZERO);
     }
     humantime::parse_duration(text)
-        .map_err(|error| format!("{error}; a number with a unit is wanted, such as 500ms, 15s, 5min"))
+        .map_err(|_| "a number of 0 or more with its unit is wanted, such as 500ms, 15s, 5min".to_string())
+}
+
+/// A whole number; which of them are allowed is checked in [`crate::config`], but for the size of the type.
+fn whole<T: TryFrom<u64> + Bounded>(text: &str) -> Result<T, String> {
+    let digits = !text.is_empty() && text.bytes().all(|octet| octet.is_ascii_digit());
+    let number = if digits { text.parse::<u64>().ok() } else { None };
+    number
+        .and_then(|number| T::try_from(number).ok())
+        .ok_or_else(|| format!("a whole number from 0 to {} is wanted", T::MOST))
+}
+
+/// The largest number of a type.
+trait Bounded {
+    const MOST: u64;
+}
+
+impl Bounded for u32 {
+    const MOST: u64 = u32::MAX as u64;
+}
+
+impl Bounded for u64 {
+    const MOST: u64 = u64::MAX;
+}
+
+impl Bounded for usize {
+    const MOST: u64 = usize::MAX as u64;
 }
 
 fn socket_address(text: &str) -> Result<SocketAddr, String> {

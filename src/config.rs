@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use crate::capture::file::FileOptions;
 use crate::capture::live::{ANY, LiveOptions};
-use crate::cli::{HostArgs, LiveArgs, MeterArgs, PrintArgs, ReadArgs, Summary, TextArgs};
+use crate::cli::{By, HostArgs, LiveArgs, MeterArgs, PrintArgs, ReadArgs, Summary, TextArgs};
 use crate::export::ExportOptions;
 use crate::export::destination::Destination;
 use crate::export::text::TextOptions;
@@ -79,6 +79,15 @@ pub enum ConfigError {
     /// An interface named twice, or besides all of them.
     #[error("--interface: {0} is named twice, its packets would be metered twice; `any` is all interfaces")]
     InterfaceTwice(String),
+    /// Messages, which are not text, on a terminal.
+    #[error(
+        "--to: {0} would write binary messages to the terminal; name a file (ipfix+file:PATH), or send standard output \
+         to a file or a pipe"
+    )]
+    BinaryOnTerminal(String),
+    /// A measure for a list that was not asked for.
+    #[error("--by: says what --top goes by, and there is no --top: give both, or neither")]
+    ByWithoutTop,
     /// A destination that `print` cannot write.
     #[error("--to: {0} is not a text form; allowed are table:PATH, csv:PATH and json:PATH")]
     NotText(String),
@@ -92,9 +101,11 @@ const MOST_CAPTURE_THREADS: u64 = 64;
 const LIVE_MESSAGE_DELAY: Duration = Duration::from_millis(550);
 const LEAST_ACTIVE: Duration = Duration::from_millis(1);
 /// The least IPv6 MTU (RFC 8200 §5) would be 1280; IPv4 hosts must take 576 octets (RFC 791 §3.1).
-const LEAST_MTU: u16 = 576;
+const MTUS: std::ops::RangeInclusive<u64> = 576..=u16::MAX as u64;
+/// Nobody reads a longer list.
+const TOPS: std::ops::RangeInclusive<u64> = 1..=u32::MAX as u64;
 const LEAST_REFRESH: Duration = Duration::from_secs(1);
-const SNAPLENS: std::ops::RangeInclusive<u32> = 64..=262_144;
+const SNAPLENS: std::ops::RangeInclusive<u64> = 64..=262_144;
 const BUFFERS: std::ops::RangeInclusive<u64> = 1 << 16..=(i32::MAX as u64);
 
 /// What `read` and `live` run with.
@@ -169,16 +180,12 @@ impl LiveConfig {
     /// # Errors
     /// The first flag whose value is not allowed.
     pub fn check(args: LiveArgs) -> Result<LiveConfig, ConfigError> {
-        in_range(
-            "--snaplen",
-            u64::from(args.snaplen),
-            u64::from(*SNAPLENS.start())..=u64::from(*SNAPLENS.end()),
-        )?;
+        in_range("--snaplen", args.snaplen, SNAPLENS)?;
         in_range("--buffer", args.buffer, BUFFERS)?;
         in_range("--capture-threads", args.capture_threads as u64, 1..=MOST_CAPTURE_THREADS)?;
         interfaces_once(&args.interface)?;
         let live = LiveOptions {
-            snaplen: args.snaplen,
+            snaplen: args.snaplen as u32,
             promiscuous: args.promiscuous,
             buffer_octets: args.buffer as u32,
             filter: args.meter.filter.clone().unwrap_or_default(),
@@ -223,7 +230,7 @@ impl PrintConfig {
             return Err(ConfigError::NotText(args.to.to_string()));
         }
         not_overwritten(std::slice::from_ref(&args.to), &args.files)?;
-        let text = text_options(&args.text, std::slice::from_ref(&args.to), false);
+        let text = text_options(&args.text, std::slice::from_ref(&args.to), false)?;
         Ok(PrintConfig { files: args.files, to: args.to, text })
     }
 }
@@ -293,7 +300,7 @@ fn check_meter(args: MeterArgs, live: bool) -> Result<MeterConfig, ConfigError> 
         });
     }
     if let Some(mtu) = args.mtu {
-        in_range("--mtu", u64::from(mtu), u64::from(LEAST_MTU)..=u64::from(u16::MAX))?;
+        in_range("--mtu", mtu, MTUS)?;
     }
     let mut destinations = args.to;
     if destinations.is_empty() {
@@ -306,13 +313,18 @@ fn check_meter(args: MeterArgs, live: bool) -> Result<MeterConfig, ConfigError> 
             second: second.to_string(),
         });
     }
+    if let Some(binary) = destinations.iter().find(|to| to.text().is_none() && to.is_standard_output())
+        && std::io::stdout().is_terminal()
+    {
+        return Err(ConfigError::BinaryOnTerminal(binary.to_string()));
+    }
     different_files(&destinations)?;
     let mut export = ExportOptions {
         observation_domain: args.observation_domain,
         template_refresh: args.template_refresh,
         template_refresh_packets: args.template_refresh_messages,
         statistics_interval: args.statistics_interval,
-        mtu: args.mtu,
+        mtu: args.mtu.map(|mtu| mtu as u16),
         ..ExportOptions::default()
     };
     match args.export_rate {
@@ -325,7 +337,7 @@ fn check_meter(args: MeterArgs, live: bool) -> Result<MeterConfig, ConfigError> 
     if live {
         export.message_delay = LIVE_MESSAGE_DELAY;
     }
-    let text = text_options(&args.text, &destinations, live);
+    let text = text_options(&args.text, &destinations, live)?;
     let table = TableOptions { timeouts, max_flows: args.max_flows };
     Ok(MeterConfig {
         pipeline: PipelineOptions { layout, table, live },
@@ -336,17 +348,29 @@ fn check_meter(args: MeterArgs, live: bool) -> Result<MeterConfig, ConfigError> 
     })
 }
 
-fn text_options(args: &TextArgs, destinations: &[Destination], live: bool) -> TextOptions {
+fn text_options(
+    args: &TextArgs,
+    destinations: &[Destination],
+    live: bool,
+) -> Result<TextOptions, ConfigError> {
+    let top = match (args.top, args.by) {
+        (None, Some(_)) => return Err(ConfigError::ByWithoutTop),
+        (None, None) => None,
+        (Some(most), by) => {
+            in_range("--top", most, TOPS)?;
+            Some((usize::try_from(most).unwrap_or(usize::MAX), by.unwrap_or(By::Octets).into()))
+        }
+    };
     let on_terminal =
         destinations.iter().any(Destination::is_standard_output) && std::io::stdout().is_terminal();
     let width = || rustix::termios::tcgetwinsize(std::io::stdout()).ok().map(|size| size.ws_col);
     let defaults = TextOptions::default();
-    TextOptions {
+    Ok(TextOptions {
         utc: args.utc,
-        top: args.top.map(|most| (most, args.by.into())),
+        top,
         terminal_width: if on_terminal { width().filter(|columns| *columns > 0) } else { None },
         sort_limit: if live { 0 } else { defaults.sort_limit },
-    }
+    })
 }
 
 /// The regular file that a path is or will be, whatever way it is written; none for devices, pipes and standard output.
@@ -457,6 +481,9 @@ mod tests {
             "--max-flows: 3 is not allowed, it must be from 4 to 2147483647"
         );
         assert!(refusal(&["--observation-domain", "0"]).contains("from 1 to 4294967295"));
+        assert_eq!(refusal(&["--mtu", "70000"]), "--mtu: 70000 is not allowed, it must be from 576 to 65535");
+        assert!(refusal(&["--top", "0"]).starts_with("--top: 0 is not allowed, it must be from 1"));
+        assert!(refusal(&["--by", "flows"]).starts_with("--by: says what --top goes by"));
         assert!(refusal(&["--idle-timeout", "101days"]).starts_with("--idle-timeout: 3months 9days"));
         assert_eq!(
             refusal(&["--to", "csv:-", "--to", "json:-"]),

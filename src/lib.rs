@@ -19,7 +19,8 @@
 //! The modules below stand in the order data meets them. [`pipeline`] puts the stages on threads, [`sensor`] keeps
 //! them at live interfaces and [`host`] on a host, [`gauges`] shows what they do. [`cli`] and [`config`] make their
 //! settings of what a user types, [`settings`] of what a configuration file says, [`stats`] adds up what they
-//! counted. [`collect`] reads IPFIX back and shares nothing with the encoder but the rows of [`export::element`].
+//! counted; [`printable`] keeps names from outside from driving the terminal. [`collect`] reads IPFIX back and shares
+//! nothing with the encoder but the rows of [`export::element`].
 //!
 //! # Invariants
 //!
@@ -56,6 +57,7 @@ pub mod stats;
 pub mod cli;
 pub mod config;
 pub mod generated;
+pub mod printable;
 pub mod progress;
 pub mod settings;
 pub mod signal;

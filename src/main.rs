@@ -4,6 +4,7 @@
 //! signal kept `read` from its end, which for `live` is the way to end.
 
 use std::error::Error;
+use std::ffi::OsString;
 use std::fmt::Display;
 use std::io::{IsTerminal, Write};
 use std::path::Path;
@@ -15,40 +16,49 @@ use clap::{CommandFactory, Parser};
 use flowtap::capture::file::CaptureFiles;
 use flowtap::capture::live::{LiveError, interfaces};
 use flowtap::cli::{Cli, Command, Generated, Summary};
+use flowtap::collect::print::{Printer, files_in};
 use flowtap::config::{ConfigError, LiveConfig, MeterConfig, PrintConfig, ReadConfig};
-use flowtap::export::{self, Exporter, Tally, text};
+use flowtap::export::text::{self, TextFormat};
+use flowtap::export::{self, Exporter, Tally};
 use flowtap::gauges::Gauges;
 use flowtap::generated;
 use flowtap::host::{self, Host, log_file};
 use flowtap::pipeline::{Destination, ExporterClock, Pipeline, PipelineError};
+use flowtap::printable::{printable, printable_lines};
+use flowtap::progress::Progress;
 use flowtap::sensor::{Attendant, Sensor, SensorError};
 use flowtap::settings::{self, Arguments};
 use flowtap::signal::{INTERRUPTED, Request, Requests, StopRequest};
 use flowtap::stats::{DestinationReport, RunReport};
-use flowtap::{collect::Printer, progress::Progress};
-use log::{info, warn};
+use log::{error, info, warn};
 
 /// Frames between two looks at what need not be looked at for each.
 const LOOK_EVERY: u64 = 8192;
 
 fn main() -> ExitCode {
-    let given = match Arguments::gather(std::env::args_os().collect(), &Cli::command()) {
+    let mut usage = Usage::default();
+    usage.given = match Arguments::gather(std::env::args_os().collect(), &Cli::command()) {
         Ok(given) => given,
-        Err(error) => usage_error(&error),
+        Err(error) => usage.refuse(&error),
     };
-    let cli = Cli::parse_from(&given.words);
+    let cli = Cli::parse_from(&usage.given.words);
     if let Err(error) = log_file::start(log_level(cli.quiet, cli.verbose), cli.log_file.as_deref()) {
-        usage_error(&format!("--log-file: {error}"));
+        usage.refuse(&format!("--log-file: {error}"));
     }
     let outcome = match cli.command {
-        Command::Read(args) => read(check(ReadConfig::check(args), &given), cli.quiet),
+        Command::Read(args) => {
+            let config = usage.check(ReadConfig::check(args));
+            let summary = config.meter.summary;
+            summed_up(read(config, cli.quiet, &usage), summary)
+        }
         Command::Live(args) => {
-            let mut config = check(LiveConfig::check(args), &given);
+            let mut config = usage.check(LiveConfig::check(args));
             config.host.writes.extend(cli.log_file);
-            live(config, cli.quiet)
+            let summary = config.meter.summary;
+            summed_up(live(config, cli.quiet, &usage), summary)
         }
         Command::Interfaces => interfaces(),
-        Command::Print(args) => print(check(PrintConfig::check(args), &given)),
+        Command::Print(args) => print(usage.check(PrintConfig::check(args))),
         Command::CheckConfig { file } => check_config(&file),
         Command::SelfTest { user, inside } => self_test(user.as_deref(), inside.as_deref()),
         Command::Generate { what, folder } => generate(what, &folder),
@@ -72,18 +82,45 @@ fn log_level(quiet: bool, verbose: u8) -> &'static str {
     }
 }
 
-/// A refused flag ends the run with clap's words and its status for usage errors, 2.
-fn check<T>(config: Result<T, ConfigError>, given: &Arguments) -> T {
-    config.unwrap_or_else(|error| usage_error(&given.place(&error.to_string())))
+/// What was asked for, and how it is refused: in clap's words, with its status for usage errors, 2.
+#[derive(Default)]
+struct Usage {
+    given: Arguments,
 }
 
-fn usage_error(error: &dyn Display) -> ! {
-    Cli::command().error(clap::error::ErrorKind::ValueValidation, error.to_string()).exit()
+impl Usage {
+    fn check<T>(&self, config: Result<T, ConfigError>) -> T {
+        config.unwrap_or_else(|error| self.refuse(&self.given.place(&error.to_string())))
+    }
+
+    fn refuse(&self, error: &dyn Display) -> ! {
+        let typed: Vec<OsString> = std::env::args_os().collect();
+        let subcommand = settings::subcommand(&typed, &Cli::command());
+        let mut whole = Cli::command();
+        whole.build();
+        let named = subcommand.and_then(|name| whole.find_subcommand(name).cloned());
+        let words = printable_lines(&error.to_string()).into_owned();
+        named.unwrap_or(whole).error(clap::error::ErrorKind::ValueValidation, words).exit()
+    }
 }
 
 fn complain(words: &str) {
     // Standard error may be closed; there is nobody left to tell.
-    let _ = writeln!(std::io::stderr(), "{}{words}", log_file::error_prefix());
+    let _ = writeln!(std::io::stderr(), "{}{}", log_file::error_prefix(), printable(words));
+}
+
+/// A run that failed ends standard error with its summary, too, where that is for a program.
+fn summed_up(outcome: Outcome, summary: Summary) -> Outcome {
+    match outcome {
+        Err(error) if summary == Summary::Json => {
+            let failure = chain(&*error);
+            complain(&failure);
+            let report = RunReport { failure: Some(failure), ..RunReport::default() };
+            let _ = writeln!(std::io::stderr(), "{}", report.to_json());
+            Ok(ExitCode::FAILURE)
+        }
+        outcome => outcome,
+    }
 }
 
 /// An error and its causes, on one line.
@@ -100,13 +137,13 @@ fn chain(error: &dyn Error) -> String {
     words
 }
 
-fn read(mut config: ReadConfig, quiet: bool) -> Outcome {
+fn read(mut config: ReadConfig, quiet: bool, usage: &Usage) -> Outcome {
     let stop = StopRequest::on_signals()?;
     config.file.stop = stop.flag();
     let requests = Requests::on_signals(&stop)?;
     let mut files = match CaptureFiles::open(&config.files, &config.file) {
         Ok(files) => files,
-        Err(error) => usage_error(&chain(&error)),
+        Err(error) => usage.refuse(&chain(&error)),
     };
     for note in files.notes() {
         warn!("{note}");
@@ -136,13 +173,13 @@ fn read(mut config: ReadConfig, quiet: bool) -> Outcome {
     Ok(run.close(report, &config.meter, quiet))
 }
 
-fn live(config: LiveConfig, quiet: bool) -> Outcome {
+fn live(config: LiveConfig, quiet: bool, usage: &Usage) -> Outcome {
     let stop = StopRequest::on_signals()?;
     let requests = Requests::on_signals(&stop)?;
     let mut host = Host::prepare(config.host)?;
     let sensor = match Sensor::open(&config.sensor) {
         Ok(sensor) => sensor,
-        Err(SensorError::Live(error @ LiveError::Filter { .. })) => usage_error(&error),
+        Err(SensorError::Live(error @ LiveError::Filter { .. })) => usage.refuse(&error),
         Err(error) => return Err(error.into()),
     };
     let mut run = Run::open(&config.meter);
@@ -194,7 +231,7 @@ impl Attendant for Watch<'_> {
 
 fn interfaces() -> Outcome {
     let text = interfaces::table(&interfaces::list()?);
-    print_out(&text)
+    print_out(&printable_lines(&text))
 }
 
 /// The destinations of a run, and what could not be opened.
@@ -218,11 +255,15 @@ impl Run {
                     let clock = if wall { ExporterClock::Wall } else { ExporterClock::Packet };
                     run.destinations.push(Destination { name, exporter, clock });
                 }
-                Err(error) => run.failed.push(DestinationReport {
-                    destination: name,
-                    delivery: export::Delivery::default(),
-                    failure: Some(chain(&*error)),
-                }),
+                Err(error) => {
+                    let failure = chain(&*error);
+                    error!("{failure}");
+                    run.failed.push(DestinationReport {
+                        destination: name,
+                        delivery: export::Delivery::default(),
+                        failure: Some(failure),
+                    });
+                }
             }
         }
         run
@@ -266,11 +307,15 @@ impl Run {
             failed.delivery.lost = lost;
             failed
         }));
-        for damaged in &report.damaged {
-            complain(damaged);
+        // What fails while it runs was logged then: destinations, and what `live` writes. What `read` could not read was not.
+        let logged = log_file::errors_are_on_standard_error();
+        if !(logged && config.pipeline.live) {
+            for damaged in &report.damaged {
+                complain(damaged);
+            }
         }
-        for destination in &report.destinations {
-            if let Some(failure) = &destination.failure {
+        if !logged {
+            for failure in report.destinations.iter().filter_map(|one| one.failure.as_ref()) {
                 complain(failure);
             }
         }
@@ -294,7 +339,31 @@ fn print(config: PrintConfig) -> Outcome {
     let Some((format, path)) = config.to.text() else { unreachable!("the configuration admits text only") };
     let mut printer = Printer::open(format, path, &config.text)?;
     let mut clean = true;
-    for path in &config.files {
+    let mut files = Vec::new();
+    for path in config.files {
+        if path.as_os_str() == "-" || !path.is_dir() {
+            files.push(path);
+            continue;
+        }
+        let place = path.display();
+        match files_in(&path) {
+            Ok((found, others)) => {
+                if !others.is_empty() {
+                    warn!("{place}: left out what is no IPFIX file: {}", others.join(", "));
+                }
+                if found.is_empty() {
+                    complain(&format!("{place}: no IPFIX files in this folder"));
+                    clean = false;
+                }
+                files.extend(found);
+            }
+            Err(error) => {
+                complain(&chain(&error));
+                clean = false;
+            }
+        }
+    }
+    for path in &files {
         if let Err(error) = printer.print(path) {
             complain(&chain(&error));
             clean = false;
@@ -303,7 +372,10 @@ fn print(config: PrintConfig) -> Outcome {
             break;
         }
     }
-    printer.finish();
+    // A table that says "No flows" under the reasons why nothing could be read would say too much.
+    if clean || printer.counts().messages > 0 || format != TextFormat::Table {
+        printer.finish();
+    }
     let (not_flows, skipped) = (printer.not_flows(), printer.counts().skipped_sets);
     if not_flows > 0 {
         warn!("{not_flows} records are not of flows and are not shown; --to json:- shows every record");
@@ -312,7 +384,9 @@ fn print(config: PrintConfig) -> Outcome {
         warn!("{skipped} sets were skipped, their templates are not in the file");
     }
     if let Some(failure) = printer.failure() {
-        complain(failure);
+        if !log_file::errors_are_on_standard_error() {
+            complain(failure);
+        }
         clean = false;
     }
     Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -354,9 +428,10 @@ fn generate(what: Generated, folder: &Path) -> Outcome {
 
 fn check_config(file: &Path) -> Outcome {
     let words = settings::words_to_check(file.as_os_str());
+    let mut usage = Usage::default();
     let given = match Arguments::gather(words.clone(), &Cli::command()) {
         Ok(given) => given,
-        Err(error) => usage_error(&error),
+        Err(error) => usage.refuse(&error),
     };
     let mut cli = Cli::try_parse_from(&given.words);
     if cli.as_ref().is_err_and(|error| error.kind() == clap::error::ErrorKind::MissingRequiredArgument) {
@@ -366,13 +441,15 @@ fn check_config(file: &Path) -> Outcome {
     let Command::Live(args) = cli.unwrap_or_else(|error| error.exit()).command else {
         unreachable!("the words say live")
     };
-    let config = check(LiveConfig::check(args), &given);
+    let keys = given.keys();
+    usage.given = given;
+    let config = usage.check(LiveConfig::check(args));
     let mut stdout = std::io::stdout();
     writeln!(
         stdout,
         "{}: {} keys, {} destinations",
-        file.display(),
-        given.keys(),
+        printable(&file.display().to_string()),
+        keys,
         config.meter.destinations.len()
     )?;
     Ok(ExitCode::SUCCESS)

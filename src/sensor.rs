@@ -40,6 +40,8 @@ const QUIET_WAIT: Duration = Duration::from_millis(100);
 const IN_FLIGHT: Duration = Duration::from_millis(500);
 /// How often the kernel's counts are asked for.
 const COUNT_EVERY: Duration = Duration::from_secs(1);
+/// How long a ring is read at the end: enough for the largest, 2 GiB, and well within the 30 s a service has to stop.
+const LAST_READ: Duration = Duration::from_secs(10);
 /// How often the supervisor looks round.
 const SUPERVISE_EVERY: Duration = Duration::from_millis(100);
 
@@ -361,7 +363,16 @@ fn run_intake<I: Intake>(
         }
     }
     capture.end();
+    // If the door could not be shut, as was logged then, frames never cease: the ring's are read until the deadline.
+    let deadline = Instant::now() + LAST_READ;
     while read(capture, &mut intake, &mut log) > 0 || !capture.is_over() {
+        if Instant::now() >= deadline {
+            warn!(
+                "{}: frames that came after the end may be metered, others not be read",
+                capture.interface()
+            );
+            break;
+        }
         capture.wait(Duration::from_millis(10));
     }
     count(board, number, capture, &mut intake);

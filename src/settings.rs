@@ -96,6 +96,12 @@ impl Arguments {
     }
 }
 
+/// The subcommand that these words name, if they name one.
+pub fn subcommand(words: &[OsString], command: &Command) -> Option<String> {
+    let matches = relaxed(command).ignore_errors(true).try_get_matches_from(words).ok()?;
+    matches.subcommand_name().map(str::to_string)
+}
+
 /// The command with nothing required: each key must stand for itself.
 fn relaxed(command: &Command) -> Command {
     command.clone().mut_subcommands(|subcommand| subcommand.mut_args(|arg| arg.required(false)))

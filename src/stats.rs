@@ -11,6 +11,7 @@ use crate::capture::CaptureDrops;
 use crate::decode::Ignored;
 use crate::export::{Delivery, MeteringStatistics};
 use crate::flow::{EndReason, FlowRecord};
+use crate::printable::printable;
 use crate::time::Timestamp;
 
 /// What became of the frames that were read.
@@ -124,6 +125,8 @@ pub struct RunReport {
     pub elapsed: Duration,
     /// It was ended by a signal.
     pub interrupted: bool,
+    /// What kept the run from its end, or from its beginning.
+    pub failure: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -146,6 +149,8 @@ struct JsonReport<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     capture: Option<CaptureDrops>,
     destinations: Vec<JsonDestination<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failure: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -180,7 +185,9 @@ impl RunReport {
     /// Whether all input was read to its end and no destination failed. One that lost records failed, unless it is a
     /// pipe whose reader had enough.
     pub fn is_clean(&self) -> bool {
-        self.damaged.is_empty() && self.destinations.iter().all(|d| d.failure.is_none())
+        self.failure.is_none()
+            && self.damaged.is_empty()
+            && self.destinations.iter().all(|d| d.failure.is_none())
     }
 
     /// The report as one line of JSON.
@@ -223,6 +230,7 @@ impl RunReport {
                     failure: d.failure.as_deref(),
                 })
                 .collect(),
+            failure: self.failure.as_deref(),
         };
         serde_json::to_string(&report).unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"))
     }
@@ -298,7 +306,7 @@ impl RunReport {
         }
         for one in &self.destinations {
             let d = &one.delivery;
-            let mut words = format!("{} records to {}", grouped(d.sent.records), one.destination);
+            let mut words = format!("{} records to {}", grouped(d.sent.records), printable(&one.destination));
             if d.messages > 0 {
                 words.push_str(&format!(
                     " in {} messages, {} octets",

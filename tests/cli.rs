@@ -472,10 +472,174 @@ fn print_names_a_file_that_is_no_ipfix_and_shows_the_others() {
         let said = words(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{said}");
         assert!(said.contains(&*bad.to_string_lossy()), "{} is not named: {said}", bad.display());
+        if bad.exists() {
+            assert!(said.contains("is no IPFIX file but a pcap capture; `flowtap read "), "{said}");
+            let alone = run(flowtap().arg("print").arg(&bad));
+            assert_eq!((alone.status.code(), words(&alone.stdout)), (Some(1), String::new()));
+        }
         assert_same(
             "the file beside it",
             &record::beside(&pcaps("ping.pcap")),
             &from_csv(&words(&output.stdout)),
         );
     }
+}
+
+/// Runs a command line with a terminal for all three streams; what it wrote there. `script` is in every Debian.
+fn on_a_terminal(words: &[&str]) -> Option<(String, Option<i32>)> {
+    if !common::installed("script") {
+        common::skip("script (bsdutils) is not installed");
+        return None;
+    }
+    let line: Vec<String> = words.iter().map(|word| format!("'{word}'")).collect();
+    let output = run(Command::new("script")
+        .args(["-qec", &format!("'{}' {}", env!("CARGO_BIN_EXE_flowtap"), line.join(" ")), "/dev/null"])
+        .env("NO_COLOR", "1")
+        .env_remove("RUST_LOG")
+        .stdin(Stdio::null()));
+    Some((self::words(&output.stdout), output.status.code()))
+}
+
+#[test]
+fn binary_messages_go_to_a_pipe_and_not_to_a_terminal() {
+    let ping = pcaps("ping.pcap");
+    let piped = run(flowtap().args(["read", "-q", "--to", "ipfix+file:-"]).arg(&ping));
+    assert_eq!(piped.status.code(), Some(0), "{}", words(&piped.stderr));
+    assert_eq!(piped.stdout[..2], [0, 10], "a Message");
+    if let Some((said, status)) = on_a_terminal(&["read", "--to", "ipfix+file:-", &ping.to_string_lossy()]) {
+        assert_eq!(status, Some(2), "{said}");
+        assert!(said.contains("--to: ipfix+file:- would write binary messages to the terminal"), "{said}");
+        assert!(said.contains("ipfix+file:PATH") && said.contains("Usage: flowtap read"), "{said}");
+    }
+    if let Some((said, status)) = on_a_terminal(&["read", "--to", "csv:-", &ping.to_string_lossy()]) {
+        assert_eq!(status, Some(0), "text is for a terminal, too: {said}");
+    }
+}
+
+#[test]
+fn a_refused_value_comes_with_what_is_allowed_and_the_usage_of_its_subcommand() {
+    let cases: [(&[&str], &str); 12] = [
+        (&["read", "--mtu", "70000"], "--mtu: 70000 is not allowed, it must be from 576 to 65535"),
+        (&["read", "--mtu", "-1"], "a whole number from 0 to"),
+        (&["read", "--idle-timeout", "-1s"], "a number of 0 or more with its unit is wanted, such as 500ms"),
+        (&["read", "--idle-timeout", "5"], "a number of 0 or more with its unit is wanted, such as 500ms"),
+        (&["read", "--shards", "-2"], "'-2' for '--shards <N>': a whole number from 0 to"),
+        (&["read", "--top", "0"], "--top: 0 is not allowed, it must be from 1"),
+        (&["read", "--by", "flows"], "--by: says what --top goes by, and there is no --top"),
+        (&["read", "--filter", "no filter"], "filter"),
+        (&["live", "-i", "lo", "--snaplen", "5000000000"], "it must be from 64 to 262144"),
+        (&["live", "-i", "lo", "--buffer", "-5M"], "a number with a unit is wanted"),
+        (&["print", "--to", "ipfix+file:x"], "is not a text form"),
+        (&["print", "--by", "octets"], "--by: says what --top goes by"),
+    ];
+    for (arguments, expected) in cases {
+        let mut command = flowtap();
+        command.args(arguments);
+        if arguments[0] != "live" {
+            command.arg(pcaps("ping.pcap"));
+        }
+        let output = run(command.stdin(Stdio::null()));
+        let said = words(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {said}");
+        assert!(said.contains(expected), "{arguments:?}: {said}");
+        // A value that does not parse is refused by the parser, which shows no usage.
+        if !said.contains("invalid value") {
+            assert!(said.contains(&format!("Usage: flowtap {} ", arguments[0])), "{arguments:?}: {said}");
+        }
+    }
+}
+
+#[test]
+fn a_failure_is_told_once() {
+    let folder = folder();
+    let log = folder.path().join("log").display().to_string();
+    for to in ["csv:/nowhere/at/all", "ipfix+file:/nowhere/at/all", "ipfix+file:/dev/full", "csv:/dev/full"] {
+        for flags in [&["-q"][..], &["-v"], &["--summary", "none"], &["-q", "--log-file", &log]] {
+            let output = run(flowtap()
+                .args(["read", "--to", to])
+                .args(flags)
+                .arg(pcaps("office.pcap"))
+                .env("RUST_LOG_STYLE", "never"));
+            let said = words(&output.stderr);
+            assert_eq!(output.status.code(), Some(1), "{to} {flags:?}: {said}");
+            let told: Vec<&str> = said.lines().filter(|line| line.starts_with("flowtap: ")).collect();
+            assert_eq!(told.len(), 1, "{to} {flags:?}: {said}");
+        }
+    }
+}
+
+#[test]
+fn a_name_from_outside_cannot_move_the_cursor() {
+    let folder = folder();
+    let bad = folder.path().join("a\x1b[2J\nflowtap: all is well.pcap");
+    fs::write(&bad, "no capture").expect("room on the disk");
+    let shown = "a\\x1b[2J\\nflowtap: all is well.pcap";
+    let folder_path = folder.path().to_path_buf();
+    let csv = format!("csv:{}", folder.path().join("\x1b]0;title\x07").display());
+    for command in [
+        flowtap().arg("read").arg(&bad),
+        flowtap().arg("read").arg(&folder_path),
+        flowtap().arg("print").arg(&bad),
+        flowtap().arg("print").arg(&folder_path),
+        flowtap().arg("read").args(["--to", &csv]).arg(&bad),
+        flowtap().arg("read").args(["--to", &csv, "--to", &csv]).arg(&bad),
+    ] {
+        let output = run(command.stdin(Stdio::null()));
+        let said = words(&output.stderr);
+        assert!(!said.contains(['\x1b', '\x07']), "{command:?}: {said:?}");
+        assert!(!said.lines().any(|line| line.starts_with("flowtap: all is well")), "{command:?}: {said:?}");
+        assert!(said.contains(shown) || said.contains("\\x1b]0;title\\x07"), "{command:?}: {said:?}");
+    }
+}
+
+#[test]
+fn print_takes_a_folder_and_says_what_it_left_out() {
+    let folder = folder();
+    for name in ["ping", "ssh"] {
+        let to = format!("ipfix+file:{}", folder.path().join(name).display());
+        let output = run(flowtap().args(["read", "-q", "--to", &to]).arg(pcaps(&format!("{name}.pcap"))));
+        assert_eq!(output.status.code(), Some(0), "{}", words(&output.stderr));
+    }
+    fs::write(folder.path().join("notes.txt"), "not flows").expect("room on the disk");
+    let of = |paths: &[PathBuf]| {
+        let output = run(flowtap().args(["print", "--to", "csv:-"]).args(paths));
+        assert_eq!(output.status.code(), Some(0), "{}", words(&output.stderr));
+        (rows(&words(&output.stdout)), words(&output.stderr))
+    };
+    let (whole, said) = of(&[folder.path().to_path_buf()]);
+    assert!(said.contains("left out what is no IPFIX file: notes.txt"), "{said}");
+    let (each, _) = of(&[folder.path().join("ping"), folder.path().join("ssh")]);
+    assert_eq!(whole, each);
+    let output = run(flowtap().arg("print").arg(root().join("src")));
+    assert_eq!(output.status.code(), Some(1));
+    assert!(words(&output.stderr).contains("no IPFIX files in this folder"), "{}", words(&output.stderr));
+}
+
+#[test]
+fn a_time_zone_that_is_not_known_is_not_called_local() {
+    let titles = |zone: &str| {
+        let output = run(flowtap().args(["read", "-q"]).arg(pcaps("ping.pcap")).env("TZ", zone));
+        words(&output.stdout).lines().next().unwrap_or_default().to_owned()
+    };
+    assert_eq!(titles("No/Such_Place"), "Flows by start, times in UTC (the local time zone is not known)");
+    assert_eq!(titles("Asia/Kolkata"), "Flows by start, times in local time (Asia/Kolkata)");
+}
+
+#[test]
+fn a_run_that_cannot_begin_still_ends_with_its_summary() {
+    // The shell gives the run less memory than the table asks for.
+    let words_of = format!(
+        "ulimit -v 4000000; exec '{}' read --summary json --max-flows 2147483648 --to csv:- '{}'",
+        env!("CARGO_BIN_EXE_flowtap"),
+        pcaps("ping.pcap").display()
+    );
+    let output = run(Command::new("sh").args(["-c", &words_of]).stdin(Stdio::null()));
+    let said = words(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    let report = summary(&output);
+    let failure = report["failure"].as_str().unwrap_or_else(|| panic!("no failure in {report}"));
+    assert!(said.lines().any(|line| line == format!("flowtap: {failure}")), "{said}");
+    assert_eq!(report["frames"], 0);
+    let output = run(read().arg(pcaps("ping.pcap")));
+    assert!(summary(&output)["failure"].is_null(), "a run that went well has none");
 }

@@ -235,16 +235,54 @@ fn a_dead_udp_collector_is_named_and_the_others_are_complete() {
             sink.run(&mut read(&office(), &["--to", &dead, "--to", &alive, "--to", &to]));
         let said = words(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{scheme}: {said}");
-        assert!(
-            said.lines().any(|line| line.starts_with("flowtap: ") && line.contains(&dead)),
-            "{dead} is not named: {said}"
-        );
+        let told: Vec<&str> =
+            said.lines().filter(|line| line.starts_with("flowtap: ") && line.contains(&dead)).collect();
+        assert_eq!(told.len(), 1, "{dead} is to be named once: {said}");
+        assert!(told[0].ends_with("nobody listens on this port, its host says"), "{said}");
         let report = summary(&output);
         assert!(destination(&report, &dead)["failure"].is_string(), "{report}");
         assert_sums_close(&report);
         assert_eq!(csv(&beside), expected_office(), "{scheme}: the CSV beside it");
         let (records, _) = read_session(&messages);
         assert_eq!(flows(&records).len(), expected_office().len(), "{scheme}: the collector beside it");
+    }
+}
+
+#[test]
+fn of_the_addresses_of_a_host_name_the_one_that_listens_is_found() {
+    let folder = folder();
+    let hosts = folder.path().join("hosts");
+    fs::write(&hosts, "::1 both.test\n127.0.0.1 both.test\n").expect("room on the disk");
+    // A mount namespace of its own has a hosts file in which one name stands for both loopback addresses.
+    let inside = |rest: &str| {
+        let mut command = Command::new("unshare");
+        let words = format!("mount --bind '{}' /etc/hosts && {rest}", hosts.display());
+        command.args(["-rm", "sh", "-c", &words]).env_remove("RUST_LOG").stdin(Stdio::null());
+        command
+    };
+    let known =
+        inside("getent ahosts both.test").output().map(|output| words(&output.stdout)).unwrap_or_default();
+    if !known.contains("::1 ") || !known.contains("127.0.0.1 ") {
+        return common::skip("a mount namespace in which a name has two addresses cannot be had");
+    }
+    for (host, scheme) in [("127.0.0.1", "ipfix+udp"), ("::1", "ipfix+udp"), ("127.0.0.1", "netflow9+udp")] {
+        let sink = UdpSink::new(host);
+        let to = format!("{scheme}://both.test:{}", sink.port());
+        let (output, messages) = sink.run(&mut inside(&format!(
+            "exec '{}' read --summary json --to {to} '{}'",
+            env!("CARGO_BIN_EXE_flowtap"),
+            office().display()
+        )));
+        assert_eq!(output.status.code(), Some(0), "{scheme}, {host}: {}", words(&output.stderr));
+        let (records, _) = read_session(&messages);
+        assert_eq!(flows(&records).len(), expected_office().len(), "{scheme}, {host}");
+        let report = summary(&output);
+        assert_eq!(destination(&report, &to)["lost"], 0, "{scheme}, {host}: {report}");
+        assert_eq!(
+            destination(&report, &to)["messages"],
+            messages.len() as u64,
+            "{scheme}, {host}: {report}"
+        );
     }
 }
 

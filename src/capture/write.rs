@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use log::warn;
+use log::error;
 
 use crate::capture::{Frame, LinkType};
 
@@ -75,7 +75,7 @@ impl Inner {
     fn fail(&mut self, reason: String) {
         if self.failure.is_none() {
             let words = format!("writing frames to {}: {reason}", self.path.display());
-            warn!("{words}; no more are written");
+            error!("{words}; no more are written");
             self.failure = Some(words);
         }
     }

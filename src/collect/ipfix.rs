@@ -16,10 +16,11 @@ use std::sync::Arc;
 use super::registry;
 use super::value::{Kind, Value};
 use crate::export::element::{self, CERT_PEN, REVERSE_PEN, VARIABLE};
+use crate::export::text::write::hex;
 use crate::time::Timestamp;
 
 /// Version of a Message (RFC 7011 §3.1).
-const VERSION: u16 = 10;
+pub(super) const VERSION: u16 = 10;
 /// Octets of a Message header (§3.1) and of a Set header (§3.3.2).
 const MESSAGE_HEADER: usize = 16;
 const SET_HEADER: usize = 4;
@@ -36,6 +37,21 @@ const MOST_LEARNED: usize = 65_536;
 
 /// Fields that the templates of one stream may have together: far more than any exporter has, and memory for about 100 MB.
 const MOST_FIELDS: usize = 1_000_000;
+
+/// Whether these octets could begin a text: UTF-8, which may be cut at their end, without control characters.
+fn is_text(octets: &[u8]) -> bool {
+    let text = match std::str::from_utf8(octets) {
+        Ok(text) => text,
+        Err(error) if error.error_len().is_none() => {
+            std::str::from_utf8(&octets[..error.valid_up_to()]).unwrap_or_default()
+        }
+        Err(_) => return false,
+    };
+    !text.chars().any(|character| character.is_control() && !character.is_ascii_whitespace())
+}
+
+/// What errors call standard input.
+const STANDARD_INPUT: &str = "standard input";
 
 /// Why a stream cannot be read on.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +73,16 @@ pub enum ReadError {
         offset: u64,
         /// What the system said.
         source: io::Error,
+    },
+    /// A file of another kind.
+    #[error("{name} is no IPFIX file but {found}{hint}")]
+    NotIpfix {
+        /// The file.
+        name: String,
+        /// What it is, as far as its first octets tell.
+        found: String,
+        /// What to do with it, if there is something.
+        hint: String,
     },
     /// The octets are not what RFC 7011 allows.
     #[error("{name}: octet {offset}: {what}: found {found}, allowed {allowed}")]
@@ -193,7 +219,7 @@ impl MessageReader<Box<dyn Read>> {
     /// The file cannot be opened.
     pub fn open(path: &Path) -> Result<MessageReader<Box<dyn Read>>, ReadError> {
         if path == Path::new("-") {
-            return Ok(MessageReader::new(Box::new(io::stdin().lock()), "standard input"));
+            return Ok(MessageReader::new(Box::new(io::stdin().lock()), STANDARD_INPUT));
         }
         let file = File::open(path).map_err(|source| ReadError::Open { path: path.to_owned(), source })?;
         Ok(MessageReader::new(Box::new(BufReader::with_capacity(1 << 18, file)), path.display().to_string()))
@@ -263,10 +289,14 @@ impl<R: Read> MessageReader<R> {
         self.message_offset += self.message.len() as u64;
         self.message.clear();
         self.at = 0;
-        if self.fill(MESSAGE_HEADER)? < MESSAGE_HEADER {
-            if self.message.is_empty() {
-                return Ok(false);
-            }
+        let filled = self.fill(MESSAGE_HEADER)?;
+        if filled == 0 {
+            return Ok(false);
+        }
+        if self.message_offset == 0 && !self.message.starts_with(&VERSION.to_be_bytes()) {
+            return Err(self.not_ipfix());
+        }
+        if filled < MESSAGE_HEADER {
             let found = format!("{} octets and the end of the file", self.message.len());
             return self.malformed(0, "message header", found, "16 octets");
         }
@@ -287,6 +317,42 @@ impl<R: Read> MessageReader<R> {
         self.at = MESSAGE_HEADER;
         self.counts.messages += 1;
         Ok(true)
+    }
+
+    /// Why a file is refused that does not begin with a Message: by its first octets.
+    #[cold]
+    fn not_ipfix(&self) -> ReadError {
+        let name = &self.name;
+        // Standard input has no name to give to a command.
+        let file = if self.is_standard_input() { "-" } else { name };
+        let read = format!("; `flowtap read {file}` meters captures");
+        let unpack = |with: &str| {
+            format!(
+                "; `{with} {file} | flowtap print -` shows an IPFIX file, `flowtap read {file}` meters a capture"
+            )
+        };
+        let (found, hint) = match *self.message.as_slice() {
+            [0xD4 | 0x4D, 0xC3 | 0x3C, 0xB2, 0xA1, ..] | [0xA1, 0xB2, 0xC3 | 0x3C, 0xD4 | 0x4D, ..] => {
+                ("a pcap capture".to_string(), read)
+            }
+            [0x0A, 0x0D, 0x0D, 0x0A, ..] => ("a pcapng capture".to_string(), read),
+            [0x1F, 0x8B, ..] => ("compressed with gzip".to_string(), unpack("zcat")),
+            [0x28, 0xB5, 0x2F, 0xFD, ..] => ("compressed with zstd".to_string(), unpack("zstdcat")),
+            [0x04, 0x22, 0x4D, 0x18, ..] => ("compressed with lz4".to_string(), unpack("lz4cat")),
+            [0x0C, 0xA5, ..] => ("a file of nfdump".to_string(), format!("; `nfdump -r {file}` shows it")),
+            ref first if is_text(first) => ("text".to_string(), String::new()),
+            ref first => {
+                let mut digits = Vec::new();
+                hex(&mut digits, &first[..first.len().min(4)]);
+                let digits = String::from_utf8_lossy(&digits).into_owned();
+                (format!("begins with the octets {digits}, not with version 10 (000a)"), String::new())
+            }
+        };
+        ReadError::NotIpfix { name: name.clone(), found, hint }
+    }
+
+    fn is_standard_input(&self) -> bool {
+        self.name == STANDARD_INPUT
     }
 
     /// Reads until the Message has `length` octets or the input ends; returns how many it has.

@@ -75,6 +75,35 @@ fn quoted(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
 }
 
 fn string(out: &mut Vec<u8>, text: &str) {
+    let begin = out.len();
     // A Vec takes all that is written to it, and any text has a form in JSON, so neither step can fail.
-    let _ = serde_json::to_writer(out, text);
+    let _ = serde_json::to_writer(&mut *out, text);
+    // JSON asks for escapes below U+0020 alone (RFC 8259 §7); a terminal obeys U+007F to U+009F too.
+    if text.contains(|character: char| ('\u{7f}'..='\u{9f}').contains(&character)) {
+        let written = String::from_utf8_lossy(&out[begin..]).into_owned();
+        out.truncate(begin);
+        for character in written.chars() {
+            match character {
+                '\u{7f}'..='\u{9f}' => {
+                    out.extend_from_slice(b"\\u00");
+                    hex(out, &[character as u8]);
+                }
+                _ => out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes()),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_string_from_outside_moves_no_cursor_and_is_read_back_as_it_was() {
+        let mut out = Vec::new();
+        let text = "eth0\x1b[2J \"ü\" \u{9b}31m\x7f\n";
+        string(&mut out, text);
+        assert_eq!(out, br#""eth0\u001b[2J \""#.iter().chain("ü".as_bytes()).chain(br#"\" \u009b31m\u007f\n""#).copied().collect::<Vec<u8>>());
+        assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), text);
+    }
 }

@@ -1,11 +1,13 @@
 //! `flowtap print`: IPFIX files as a table, CSV or JSON lines.
 
-use std::path::Path;
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::flow::to_flow_records;
-use super::ipfix::{Counts, DataRecord, MessageReader, ReadError};
+use super::ipfix::{Counts, DataRecord, MessageReader, ReadError, VERSION};
 use super::json;
 use crate::export::text::write::UtcTimes;
 use crate::export::text::{self, Output, TextError, TextExporter, TextFormat, TextOptions};
@@ -15,6 +17,36 @@ use crate::time::Timestamp;
 
 /// Flow Records are handed on in batches of this many.
 const BATCH: usize = 1024;
+
+/// The IPFIX files in a folder: those that begin as a Message does, in the order of their names. Then the names of what is
+/// not: other files, and the folders in it.
+///
+/// # Errors
+/// The folder cannot be listed.
+pub fn files_in(folder: &Path) -> Result<(Vec<PathBuf>, Vec<String>), ReadError> {
+    let cannot = |source| ReadError::Open { path: folder.to_owned(), source };
+    let listed: Result<Vec<PathBuf>, _> =
+        std::fs::read_dir(folder).map_err(cannot)?.map(|entry| entry.map(|entry| entry.path())).collect();
+    let mut paths = listed.map_err(cannot)?;
+    paths.sort();
+    let (messages, others): (Vec<_>, Vec<_>) = paths.into_iter().partition(|path| may_be_messages(path));
+    let names = others.iter().filter_map(|path| path.file_name());
+    Ok((messages, names.map(|name| name.to_string_lossy().into_owned()).collect()))
+}
+
+/// A file that cannot be read may be one too: its turn will tell. A pipe is not opened, it could keep its reader waiting.
+fn may_be_messages(path: &Path) -> bool {
+    match std::fs::metadata(path) {
+        Ok(metadata) if metadata.is_file() => {}
+        Ok(_) => return false,
+        Err(_) => return true,
+    }
+    let mut version = [0; 2];
+    match File::open(path).and_then(|mut file| file.read_exact(&mut version)) {
+        Ok(()) => u16::from_be_bytes(version) == VERSION,
+        Err(error) => error.kind() != ErrorKind::UnexpectedEof,
+    }
+}
 
 /// Writes the records of IPFIX files as text.
 ///

@@ -6,7 +6,7 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use log::{info, warn};
+use log::{error, info, warn};
 
 use crate::export::transport::{Failure, Lost, Session, Transport};
 use crate::export::{Delivery, Tally};
@@ -96,7 +96,11 @@ impl Outlet {
             Ok(Session::New) => Ready::New,
             Ok(Session::Down) => Ready::Down,
             Err(error) => {
-                self.fail("connecting to", &error);
+                let doing = match error.kind() {
+                    io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset => "sending to",
+                    _ => "connecting to",
+                };
+                self.fail(doing, &error);
                 Ready::Down
             }
         }
@@ -173,7 +177,7 @@ impl Outlet {
             Ok(()) => {}
             Err(error) => {
                 self.take_back(now);
-                self.fail("closing", &error);
+                self.fail("sending the last messages to", &error);
             }
         }
     }
@@ -199,7 +203,7 @@ impl Outlet {
         }
         let failure = format!("{doing} {}: {error}", self.name);
         if self.failed.replace(Instant::now()).is_none() {
-            warn!("{failure}");
+            error!("{failure}");
         }
         self.failure.get_or_insert(failure);
     }

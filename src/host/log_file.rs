@@ -11,6 +11,8 @@ use std::sync::{Arc, Mutex, OnceLock};
 use env_logger::Target;
 use log::Level;
 
+use crate::printable::printable;
+
 /// What the user has asked for is logged whatever the level.
 pub const SUMMARY: &str = "flowtap::summary";
 
@@ -69,10 +71,15 @@ pub fn start(level: &str, path: Option<&Path>) -> io::Result<()> {
             let time = line.timestamp_millis();
             write!(line, "{time} ")?;
         }
-        writeln!(line, "{}{}", prefix(place, record.level()), record.args())
+        writeln!(line, "{}{}", prefix(place, record.level()), printable(&record.args().to_string()))
     });
     log.init();
     Ok(())
+}
+
+/// Whether errors that are logged are to be seen on standard error, where telling them again would be once too often.
+pub fn errors_are_on_standard_error() -> bool {
+    FILE.get().is_none() && log::log_enabled!(Level::Error)
 }
 
 /// Opens the file again at its path: it was moved away.

@@ -323,10 +323,6 @@ fn the_usual_ways_to_say_a_thing_are_all_understood() {
 
 #[test]
 fn what_breaks_a_rule_is_an_error_that_names_file_offset_found_and_allowed() {
-    assert_eq!(
-        refused(&[0xd4, 0xc3, 0xb2, 0xa1, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 0]),
-        "test.ipfix: octet 0: version of a message: found 54467, allowed 10"
-    );
     let mut short = message(1, &[]);
     short[3] = 15;
     assert_eq!(refused(&short), "test.ipfix: octet 2: length of a message: found 15, allowed 16 to 65535");
@@ -421,4 +417,33 @@ fn damaged_messages_never_panic_nor_hang_and_all_they_give_can_be_shown() {
         }
         assert!(matches!(reader.read(&mut record), Ok(false)), "an ended stream stays ended");
     }
+}
+
+#[test]
+fn what_is_no_ipfix_file_is_told_by_its_first_octets_and_with_what_to_do() {
+    let refusal = |octets: &[u8]| {
+        let mut reader = MessageReader::new(octets, "a.bin");
+        reader.read(&mut DataRecord::empty()).unwrap_err().to_string()
+    };
+    for (octets, expected) in [
+        (&[0xD4, 0xC3, 0xB2, 0xA1, 2, 0, 4, 0][..], "a pcap capture; `flowtap read a.bin` meters captures"),
+        (&[0xA1, 0xB2, 0x3C, 0x4D, 0, 2, 0, 4], "a pcap capture; `flowtap read a.bin` meters captures"),
+        (&[0x0A, 0x0D, 0x0D, 0x0A], "a pcapng capture; `flowtap read a.bin` meters captures"),
+        (&[0x1F, 0x8B, 8], "compressed with gzip; `zcat a.bin | flowtap print -` shows an IPFIX file"),
+        (&[0x28, 0xB5, 0x2F, 0xFD], "compressed with zstd; `zstdcat a.bin | flowtap print -`"),
+        (&[0x0C, 0xA5, 2, 0], "a file of nfdump; `nfdump -r a.bin` shows it"),
+        ("src,dst,Größe,…".as_bytes(), "text"),
+        (b"\n", "text"),
+        (&[0, 9, 0, 1, 0, 0], "begins with the octets 00090001, not with version 10 (000a)"),
+        (&[0], "begins with the octets 00, not with version 10 (000a)"),
+    ] {
+        let said = refusal(octets);
+        assert!(said.starts_with(&format!("a.bin is no IPFIX file but {expected}")), "{said}");
+    }
+    // Cut after the version it is one all the same.
+    assert!(refusal(&[0, 10, 0]).contains("message header: found 3 octets"));
+    // Text behind a whole Message is a fault at its place, not a file of another kind.
+    let whole = [0, 10, 0, 16, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+    let said = refusal(&[&whole[..], b"and then words, words"].concat());
+    assert!(said.starts_with("a.bin: octet 16: version of a message"), "{said}");
 }

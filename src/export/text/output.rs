@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use log::warn;
+use log::{error, warn};
 
 use super::TextError;
 use crate::export::transport::file::moved_away;
@@ -135,7 +135,9 @@ impl Output {
                 if error.kind() == ErrorKind::BrokenPipe {
                     self.pipe_closed.store(true, Ordering::Relaxed);
                 } else {
-                    self.failure = Some(format!("cannot write {}: {error}", self.name));
+                    let failure = format!("cannot write {}: {error}", self.name);
+                    error!("{failure}");
+                    self.failure = Some(failure);
                 }
             }
         }

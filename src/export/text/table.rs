@@ -56,7 +56,10 @@ pub(super) struct Table {
 
 impl Table {
     pub(super) fn new(options: &TextOptions) -> Table {
-        let zone = if options.utc { TimeZone::UTC } else { TimeZone::system() };
+        let zone = match options.utc {
+            true => TimeZone::UTC,
+            false => TimeZone::try_system().unwrap_or(TimeZone::unknown()),
+        };
         Table::in_zone(zone, options)
     }
 
@@ -71,6 +74,7 @@ impl Table {
     pub(super) fn in_zone(zone: TimeZone, options: &TextOptions) -> Table {
         let zone_name = match (options.utc, zone.iana_name()) {
             (true, _) => "UTC".to_owned(),
+            _ if zone.is_unknown() => "UTC (the local time zone is not known)".to_owned(),
             (false, Some(name)) => format!("local time ({name})"),
             (false, None) => "local time".to_owned(),
         };

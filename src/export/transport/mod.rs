@@ -126,14 +126,25 @@ impl Attempts {
     }
 }
 
-/// Tries each address of a host until `connect` succeeds with one.
+/// The addresses of a host, each once, in the resolver's order.
+fn resolve(endpoint: &Endpoint) -> io::Result<Vec<SocketAddr>> {
+    let mut addresses: Vec<SocketAddr> = Vec::new();
+    for address in (endpoint.host.as_str(), endpoint.port).to_socket_addrs()? {
+        if !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    }
+    Ok(addresses)
+}
+
+/// Tries each of a host's addresses until `connect` succeeds with one.
 fn connect_any<T>(
-    endpoint: &Endpoint,
+    addresses: &[SocketAddr],
     mut connect: impl FnMut(SocketAddr) -> io::Result<T>,
 ) -> io::Result<T> {
     let mut failure = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
-    for address in (endpoint.host.as_str(), endpoint.port).to_socket_addrs()? {
-        match connect(address) {
+    for address in addresses {
+        match connect(*address) {
             Ok(connection) => return Ok(connection),
             Err(error) => failure = error,
         }

@@ -1,16 +1,18 @@
 //! Messages in, a TCP stream of them out (RFC 7011 §10.4): framed by their own lengths, nothing between them.
 //!
 //! A message is written whole or the connection is given up: what follows a part of one could not be read. A
-//! new connection is a new Transport Session, and tried at most once an interval (§10.4.4).
+//! new connection is a new Transport Session, and tried at most once an interval (§10.4.4). Whether the collector has
+//! closed its side is asked before a message is made: what it would have held then goes into the next session's first.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
+use log::info;
 use rustix::net::RecvFlags;
 
 use crate::export::transport::{
-    Attempts, Failure, Lost, REFUSAL_WAIT, STREAM_LIMIT, Session, Transport, connect_any,
+    Attempts, Failure, Lost, REFUSAL_WAIT, STREAM_LIMIT, Session, Transport, connect_any, resolve,
 };
 use crate::export::{Endpoint, ExportOptions};
 
@@ -68,15 +70,25 @@ fn closed_by_collector(stream: &TcpStream) -> io::Result<bool> {
 
 impl Transport for Tcp {
     fn session(&mut self) -> io::Result<Session> {
-        if self.stream.is_some() {
-            return Ok(Session::Same);
-        }
+        let closed = match self.stream.as_ref().map(closed_by_collector) {
+            Some(Ok(false)) => return Ok(Session::Same),
+            Some(Ok(true)) => {
+                let words = "the collector closed the connection";
+                Some(io::Error::new(io::ErrorKind::ConnectionAborted, words))
+            }
+            Some(Err(error)) => Some(error),
+            None => None,
+        };
+        self.stream = None;
         if !self.attempts.take(Instant::now()) {
-            return Ok(Session::Down);
+            return closed.map_or(Ok(Session::Down), Err);
+        }
+        if let Some(error) = closed {
+            info!("{}: {error}; connecting again", self.endpoint);
         }
         let timeout = self.connect_timeout;
-        self.stream =
-            Some(connect_any(&self.endpoint, |address| TcpStream::connect_timeout(&address, timeout))?);
+        let addresses = resolve(&self.endpoint)?;
+        self.stream = Some(connect_any(&addresses, |address| TcpStream::connect_timeout(&address, timeout))?);
         Ok(Session::New)
     }
 
@@ -93,14 +105,7 @@ impl Transport for Tcp {
         let Some(stream) = &mut self.stream else {
             return Err(lost(io::ErrorKind::NotConnected.into()));
         };
-        let written = match closed_by_collector(stream) {
-            Ok(false) => write(stream, message, Instant::now() + self.write_timeout),
-            Ok(true) => {
-                Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the collector closed the connection"))
-            }
-            Err(error) => Err(error),
-        };
-        match written {
+        match write(stream, message, Instant::now() + self.write_timeout) {
             Ok(()) => Ok(true),
             Err(error) => {
                 self.stream = None;
@@ -182,16 +187,22 @@ mod tests {
     }
 
     #[test]
-    fn a_collector_that_closes_loses_the_next_message_and_not_one_unseen() {
+    fn a_collector_that_closes_is_noticed_before_the_next_message() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let mut tcp = to(&listener, Duration::from_secs(1));
-        tcp.session().expect("a connection");
-        let (mut accepted, _) = listener.accept().expect("a connection");
-        tcp.send(&[7; 100]).expect("a collector");
-        accepted.read_exact(&mut [0; 100]).expect("the message");
-        drop(accepted);
-        let failure = tcp.send(&[8; 100]).expect_err("a closed connection");
-        assert_eq!(failure.error.kind(), io::ErrorKind::ConnectionAborted);
+        let served = |tcp: &mut Tcp| {
+            assert_eq!(tcp.session().expect("a connection"), Session::New);
+            let (mut accepted, _) = listener.accept().expect("a connection");
+            tcp.send(&[7; 100]).expect("a collector");
+            accepted.read_exact(&mut [0; 100]).expect("the message");
+        };
+        served(&mut tcp);
+        assert_eq!(tcp.session().expect_err("closed").kind(), io::ErrorKind::ConnectionAborted);
+        assert_eq!(tcp.session().expect("no attempt so soon"), Session::Down);
+        // Where the last attempt is long ago, the next session begins at once and nothing is lost.
+        tcp.attempts = Attempts::new(Duration::ZERO);
+        served(&mut tcp);
+        served(&mut tcp);
     }
 
     #[test]

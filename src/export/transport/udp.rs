@@ -1,7 +1,11 @@
 //! Messages in, datagrams out (RFC 7011 §10.3): whole within the path's MTU, and no faster than the collector takes them.
 //!
-//! One connected socket, so one source port and one Transport Session as long as the exporter lives, and the kernel tells
-//! when the collector's host refuses.
+//! One connected socket is one source port and one Transport Session, and lets the kernel tell when the collector's host
+//! refuses. A refusal comes after the datagram it is of, so an error that a socket holds is booked on what was sent before.
+//!
+//! A host name may have several addresses (`localhost`: ::1 and 127.0.0.1) of which the collector listens on one. The
+//! first message of a session goes to one after the other until one does not refuse it; a refusal later on ends the
+//! session, and the next one tries them all again. An address that answers nothing cannot be told from one that listens.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -9,9 +13,12 @@ use std::num::NonZeroU32;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use log::debug;
 use rustix::net::sockopt;
 
-use crate::export::transport::{Attempts, Failure, Lost, REFUSAL_WAIT, Session, Transport, connect_any};
+use crate::export::transport::{
+    Attempts, Failure, Lost, REFUSAL_WAIT, Session, Transport, connect_any, resolve,
+};
 use crate::export::{Endpoint, ExportOptions};
 
 /// The largest path MTU made use of, unless the user says otherwise: Ethernet's. Loopback's is 65,536, and nfacctd reads 10,000 octets.
@@ -32,7 +39,11 @@ const BURST: u32 = 16;
 /// A UDP socket to one collector.
 pub struct Udp {
     endpoint: Endpoint,
+    /// The host's addresses, once they are known.
+    addresses: Vec<SocketAddr>,
     socket: Option<UdpSocket>,
+    /// Whether the session's first message is sent.
+    begun: bool,
     most_mtu: usize,
     limit: usize,
     pace: Option<Pace>,
@@ -46,7 +57,9 @@ impl Udp {
     pub fn new(endpoint: Endpoint, options: &ExportOptions) -> Udp {
         Udp {
             endpoint,
+            addresses: Vec::new(),
             socket: None,
+            begun: false,
             most_mtu: options.mtu.map_or(MOST_MTU, usize::from),
             limit: limit(LEAST_MTU, IPV6_HEADER),
             pace: options.rate.map(Pace::new),
@@ -55,28 +68,11 @@ impl Udp {
         }
     }
 
-    fn connect(&mut self) -> io::Result<()> {
-        let socket = connect_any(&self.endpoint, |address| {
-            let any: SocketAddr = match address {
-                SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-                SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
-            };
-            let socket = UdpSocket::bind(any)?;
-            // No datagram is fragmented (RFC 7011 §10.3.3): too long a one is refused here, or an ICMP message comes back.
-            match address {
-                SocketAddr::V4(_) => {
-                    sockopt::set_ip_mtu_discover(&socket, sockopt::Ipv4PathMtuDiscovery::DO)?
-                }
-                SocketAddr::V6(_) => {
-                    sockopt::set_ipv6_mtu_discover(&socket, sockopt::Ipv6PathMtuDiscovery::DO)?
-                }
-            }
-            socket.connect(address)?;
-            Ok(socket)
-        })?;
+    /// Connects to the first address that can be, from the one at `first` on.
+    fn connect(&mut self, first: usize) -> io::Result<UdpSocket> {
+        let socket = connect_any(self.addresses.get(first..).unwrap_or_default(), connected)?;
         self.limit = self.path_limit(&socket);
-        self.socket = Some(socket);
-        Ok(())
+        Ok(socket)
     }
 
     /// The longest message on the path as the kernel knows it now.
@@ -84,26 +80,103 @@ impl Udp {
         let is_ipv4 = socket.peer_addr().is_ok_and(|peer| peer.is_ipv4());
         let known = if is_ipv4 { sockopt::ip_mtu(socket) } else { sockopt::ipv6_mtu(socket) };
         let mtu = known.map_or(LEAST_MTU, |mtu| mtu as usize).min(self.most_mtu);
-        limit(mtu, if is_ipv4 { IPV4_HEADER } else { IPV6_HEADER })
+        // A message for one of several addresses may have to go to another.
+        let is_for_ipv4 = self.addresses.iter().all(SocketAddr::is_ipv4);
+        limit(mtu, if is_for_ipv4 { IPV4_HEADER } else { IPV6_HEADER })
     }
 
-    fn send_on(&mut self, socket: &UdpSocket, message: &[u8]) -> Result<bool, Failure> {
-        let error = match socket.send(message) {
-            Ok(_) => return Ok(true),
-            Err(error) => error,
-        };
-        match error.kind() {
-            // What the socket tells here is of an earlier message, and this one it has not sent.
-            io::ErrorKind::ConnectionRefused => match socket.send(message) {
-                Ok(_) => Err(Failure { error, lost: Lost::Earlier }),
-                Err(error) => Err(Failure { error, lost: Lost::Both }),
-            },
-            _ => {
-                // The path may have become narrower. This message cannot be made shorter, the next ones are.
-                self.limit = self.path_limit(socket);
-                Err(Failure { error, lost: Lost::This })
+    fn send_on(&mut self, socket: &UdpSocket, message: &[u8]) -> Result<(), Failure> {
+        // What the socket holds is of an earlier message; a send would report it and send nothing.
+        let mut earlier = socket.take_error().ok().flatten();
+        let mut sent = socket.send(message);
+        if let Err(error) = sent {
+            // It may have come in just now: then this finds nothing in its way. What is of this message comes again.
+            sent = socket.send(message);
+            if sent.is_ok() || error.kind() == io::ErrorKind::ConnectionRefused {
+                earlier.get_or_insert(error);
             }
         }
+        match (earlier, sent) {
+            (None, Ok(_)) => Ok(()),
+            (Some(error), Ok(_)) => Err(Failure { error: in_words(error), lost: Lost::Earlier }),
+            (earlier, Err(error)) => {
+                // The path may have become narrower. This message cannot be made shorter, the next ones are.
+                self.limit = self.path_limit(socket);
+                let lost = if earlier.is_some() { Lost::Both } else { Lost::This };
+                Err(Failure { error: in_words(earlier.unwrap_or(error)), lost })
+            }
+        }
+    }
+
+    /// Sends the first message of a session to the first of several addresses that does not refuse it; gives the socket.
+    fn begin(&mut self, socket: UdpSocket, message: &[u8]) -> io::Result<UdpSocket> {
+        let mut sent = socket.send(message).and_then(|_| refusal(&socket)).map(|()| socket);
+        for next in 1..self.addresses.len() {
+            if sent.is_ok() {
+                break;
+            }
+            sent = self.connect(next).and_then(|socket| {
+                socket.send(message)?;
+                refusal(&socket)?;
+                Ok(socket)
+            });
+        }
+        if let Ok(address) =
+            sent.as_ref().map_err(|_| ()).and_then(|socket| socket.peer_addr().map_err(|_| ()))
+        {
+            debug!("{}: sending to {}", self.endpoint, address.ip());
+        }
+        sent.map_err(in_words)
+    }
+}
+
+fn connected(address: SocketAddr) -> io::Result<UdpSocket> {
+    let any: SocketAddr = match address {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    };
+    let socket = UdpSocket::bind(any)?;
+    // No datagram is fragmented (RFC 7011 §10.3.3): too long a one is refused here, or an ICMP message comes back.
+    match address {
+        SocketAddr::V4(_) => sockopt::set_ip_mtu_discover(&socket, sockopt::Ipv4PathMtuDiscovery::DO)?,
+        SocketAddr::V6(_) => sockopt::set_ipv6_mtu_discover(&socket, sockopt::Ipv6PathMtuDiscovery::DO)?,
+    }
+    socket.connect(address)?;
+    Ok(socket)
+}
+
+/// Waits [`REFUSAL_WAIT`] for a refusal of what was sent.
+///
+/// # Errors
+///
+/// The refusal.
+fn refusal(socket: &UdpSocket) -> io::Result<()> {
+    // A receive is the way to wait for an error. What a collector might send is nothing to us.
+    let until = Instant::now() + REFUSAL_WAIT;
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(());
+        }
+        socket.set_read_timeout(Some(left))?;
+        match socket.recv(&mut [0]) {
+            Ok(_) => {}
+            Err(error) => match error.kind() {
+                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => return Ok(()),
+                io::ErrorKind::Interrupted => {}
+                _ => return Err(error),
+            },
+        }
+    }
+}
+
+/// A refusal by what it means here: the system's words are of connections.
+fn in_words(error: io::Error) -> io::Error {
+    match error.kind() {
+        kind @ io::ErrorKind::ConnectionRefused => {
+            io::Error::new(kind, "nobody listens on this port, its host says")
+        }
+        _ => error,
     }
 }
 
@@ -117,11 +190,23 @@ impl Transport for Udp {
         if self.socket.is_some() {
             return Ok(Session::Same);
         }
-        if !self.attempts.take(Instant::now()) {
+        if self.attempts.take(Instant::now()) {
+            self.addresses.clear();
+            self.addresses = resolve(&self.endpoint)?;
+        } else if self.addresses.is_empty() {
             return Ok(Session::Down);
         }
-        self.connect()?;
-        Ok(Session::New)
+        match self.connect(0) {
+            Ok(socket) => {
+                (self.socket, self.begun) = (Some(socket), false);
+                Ok(Session::New)
+            }
+            Err(error) => {
+                // No attempt with these before the next is due.
+                self.addresses.clear();
+                Err(error)
+            }
+        }
     }
 
     fn limit(&self) -> usize {
@@ -143,10 +228,23 @@ impl Transport for Udp {
                 thread::sleep(wait);
             }
         }
-        let sent = self.send_on(&socket, message);
         self.unheard = true;
-        self.socket = Some(socket);
-        sent
+        let several = self.addresses.len() > 1;
+        if several && !std::mem::replace(&mut self.begun, true) {
+            self.socket =
+                Some(self.begin(socket, message).map_err(|error| Failure { error, lost: Lost::This })?);
+            return Ok(true);
+        }
+        match self.send_on(&socket, message) {
+            // Another address may take the next session. What went to this one meanwhile is lost.
+            Err(Failure { error, .. }) if several && error.kind() == io::ErrorKind::ConnectionRefused => {
+                Err(Failure { error, lost: Lost::Both })
+            }
+            sent => {
+                self.socket = Some(socket);
+                sent.map(|()| true)
+            }
+        }
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -162,23 +260,7 @@ impl Transport for Udp {
         if !std::mem::take(&mut self.unheard) {
             return Ok(());
         }
-        // A receive is the way to wait for an error. What a collector might send is nothing to us.
-        let until = Instant::now() + REFUSAL_WAIT;
-        loop {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Ok(());
-            }
-            socket.set_read_timeout(Some(left))?;
-            match socket.recv(&mut [0]) {
-                Ok(_) => {}
-                Err(error) => match error.kind() {
-                    io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => return Ok(()),
-                    io::ErrorKind::Interrupted => {}
-                    _ => return Err(error),
-                },
-            }
-        }
+        refusal(socket).map_err(in_words)
     }
 }
 
@@ -270,6 +352,63 @@ mod tests {
         assert!(udp.send(&[1]).is_ok());
         assert_eq!(udp.send(&[2]).expect_err("nobody listens").lost, Lost::Earlier);
         assert_eq!(udp.close().expect_err("nobody listens").kind(), io::ErrorKind::ConnectionRefused);
+    }
+
+    /// A transport to a host that has both addresses.
+    fn to_both(port: u16) -> Udp {
+        let mut udp = to(port);
+        udp.attempts.take(Instant::now());
+        udp.addresses = vec![(Ipv6Addr::LOCALHOST, port).into(), (Ipv4Addr::LOCALHOST, port).into()];
+        udp
+    }
+
+    #[test]
+    fn of_several_addresses_the_one_that_listens_gets_every_message() {
+        for host in ["127.0.0.1", "::1"] {
+            let Ok(open) = UdpSocket::bind((host, 0)) else {
+                eprintln!("SKIPPED: no {host} here");
+                continue;
+            };
+            let port = open.local_addr().expect("its address").port();
+            let mut buffer = [0; 10];
+            let mut udp = to_both(port);
+            assert_eq!(udp.session().expect("a session"), Session::New);
+            assert_eq!(udp.limit(), 1452, "what fits both");
+            for number in 0..3 {
+                assert!(udp.send(&[number]).expect("one that listens"));
+                assert_eq!(open.recv(&mut buffer).expect("a datagram"), 1);
+                assert_eq!(buffer[0], number);
+            }
+            // It goes, and none is left: each session that begins then says so, until one is back.
+            drop(open);
+            assert!(udp.send(&[3]).is_ok(), "nobody knows yet");
+            assert_eq!(udp.send(&[4]).expect_err("refused").lost, Lost::Both);
+            assert_eq!(udp.session().expect("at once"), Session::New);
+            assert_eq!(udp.send(&[5]).expect_err("refused by both").lost, Lost::This);
+            let back = UdpSocket::bind((host, port)).expect("the port");
+            assert_eq!(udp.session().expect("at once"), Session::New);
+            assert!(udp.send(&[6]).is_ok());
+            assert_eq!(back.recv(&mut buffer).expect("a datagram"), 1);
+            assert_eq!(buffer[0], 6);
+        }
+    }
+
+    #[test]
+    fn an_error_that_the_socket_holds_is_of_the_message_before() {
+        let collector = UdpSocket::bind("127.0.0.1:0").expect("a port");
+        let port = collector.local_addr().expect("its address").port();
+        let mut udp = to(port);
+        udp.session().expect("a session");
+        drop(collector);
+        assert!(udp.send(&[1]).is_ok());
+        let collector = UdpSocket::bind(("127.0.0.1", port)).expect("the port");
+        assert_eq!(udp.send(&[2]).expect_err("the refusal of 1").lost, Lost::Earlier);
+        let mut buffer = [0; 10];
+        assert_eq!(collector.recv(&mut buffer).expect("a datagram"), 1);
+        assert_eq!(buffer[0], 2, "sent all the same");
+        let failure = udp.send(&[0; 70_000]).expect_err("longer than any datagram");
+        assert_eq!(failure.lost, Lost::This);
+        assert!(udp.send(&[3]).is_ok());
     }
 
     #[test]
