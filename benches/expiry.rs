@@ -8,7 +8,7 @@ use common::packets::{BEGIN, Draws};
 use common::{Mix, check};
 use divan::{AllocProfiler, Bencher, counter::ItemsCount};
 use flowtap::export::Tally;
-use flowtap::flow::{FlowRecord, FlowTable, TableOptions, Timeouts};
+use flowtap::flow::{FlowRecord, FlowTable, Observations, TableOptions, Timeouts};
 use flowtap::time::Timestamp;
 
 #[global_allocator]
@@ -24,7 +24,7 @@ const ROUND: usize = 1_000;
 fn filled(draws: &mut Draws, flows: usize) -> (FlowTable, u64) {
     let options = TableOptions { timeouts: Timeouts::default(), max_flows: flows };
     let mut table = FlowTable::new(&options).expect("memory for the table");
-    let (mut batch, mut clock, mut octets) = (Vec::with_capacity(ROUND), BEGIN, 0);
+    let (mut batch, mut clock, mut octets) = (Observations::with_capacity(ROUND), BEGIN, 0);
     for _ in 0..flows / ROUND {
         octets += draws.fill(&mut batch, ROUND, &mut clock, 1_000_000_000 / flows as u64);
         table.observe(&batch, &mut |_: FlowRecord| unreachable!("nothing ends while the table is filled"));

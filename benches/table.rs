@@ -12,15 +12,15 @@ use common::packets::{BEGIN, Draws};
 use common::{Keys, Mix, check};
 use divan::{AllocProfiler, Bencher, counter::ItemsCount};
 use flowtap::export::Tally;
-use flowtap::flow::{FlowRecord, FlowTable, Observation, TableOptions, Timeouts};
+use flowtap::flow::{FlowRecord, FlowTable, Observations, TableOptions, Timeouts};
 use flowtap::time::Timestamp;
 use std::time::Duration;
 
 #[global_allocator]
 static ALLOCATOR: AllocProfiler = AllocProfiler::system();
 
+/// Packets in a batch.
 const ROUND: usize = 1_000;
-const BATCH: usize = 250;
 
 /// Octets a live flow may cost, index and timers included, where there are many.
 const MOST_OCTETS: usize = 160;
@@ -68,7 +68,7 @@ fn resident_octets() -> usize {
 }
 
 /// A batch with the sum of its octets.
-type Round = (Vec<Observation>, u64);
+type Round = (Observations, u64);
 
 /// A table, what it was given, and what came out.
 struct Metered {
@@ -87,10 +87,8 @@ impl Metered {
     fn take(&mut self, (observations, octets): &Round) {
         let out = &mut self.out;
         let mut sink = |record: FlowRecord| out.add(&record);
-        for batch in observations.chunks(BATCH) {
-            self.table.observe(batch, &mut sink);
-            self.table.expire(batch[batch.len() - 1].clock, &mut sink);
-        }
+        self.table.observe(observations, &mut sink);
+        self.table.expire(observations.clock().expect("a round of packets"), &mut sink);
         self.given.packets += observations.len() as u64;
         self.given.octets += octets;
     }
@@ -129,7 +127,7 @@ fn update(bencher: Bencher<'_, '_>, name: &str, mix: Mix, keys: Keys, flows: u32
     let mut each = Draws::each(mix, flows);
     let resident_before = resident_octets();
     for _ in 0..flows as usize / ROUND {
-        let mut batch = Vec::with_capacity(ROUND);
+        let mut batch = Observations::with_capacity(ROUND);
         let octets = each.fill(&mut batch, ROUND, &mut clock, 1);
         metered.take(&(batch, octets));
     }
@@ -141,7 +139,7 @@ fn update(bencher: Bencher<'_, '_>, name: &str, mix: Mix, keys: Keys, flows: u32
     bencher
         .counter(ItemsCount::new(ROUND))
         .with_inputs(|| {
-            let mut batch = Vec::with_capacity(ROUND);
+            let mut batch = Observations::with_capacity(ROUND);
             // A nanosecond a packet: no timeout is reached, so that the number of flows stays.
             let octets = draws.fill(&mut batch, ROUND, &mut clock, 1);
             (batch, octets)
@@ -162,7 +160,7 @@ fn syn_flood_1m_live(bencher: Bencher<'_, '_>) {
     let mut draws = Draws::each(Mix::V4, 4 * LIVE);
     let resident_before = resident_octets();
     let mut round = move || {
-        let mut batch = Vec::with_capacity(ROUND);
+        let mut batch = Observations::with_capacity(ROUND);
         let octets = draws.fill(&mut batch, ROUND, &mut clock, 1_000);
         (batch, octets)
     };

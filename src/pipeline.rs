@@ -27,14 +27,16 @@ use crate::decode::{self, Fragment};
 use crate::export::{Exporter, MeteringStatistics};
 use crate::flow::record::RecordSink;
 use crate::flow::{
-    ClockStep, FlowRecord, FlowTable, KeyHasher, Observation, ObservationClock, TableError, TableOptions,
+    ClockStep, FlowRecord, FlowTable, KeyHasher, ObservationClock, Observations, TableError, TableOptions,
 };
 use crate::gauges::{ExporterGauges, Gauges, IntakeGauges, ShardGauges, Shown};
 use crate::stats::{DestinationReport, FrameCounts, RecordCounts, RunReport};
 use crate::time::Timestamp;
 
-/// Packets in a batch.
+/// Packets in a batch that crosses to a shard: so many that waking it up costs little.
 const BATCH: usize = 1024;
+/// Packets in a batch that stays on its thread: so few that it stays in the first cache.
+const INLINE_BATCH: usize = 256;
 /// Batches that may wait for a shard.
 const WAITING_BATCHES: usize = 16;
 /// Records in a batch.
@@ -165,28 +167,6 @@ impl Destination {
     }
 }
 
-/// Packets that wait to be a batch: slots that are decoded into in place, filled from the front.
-struct Slots {
-    observations: Box<[Observation; BATCH]>,
-    filled: usize,
-}
-
-impl Slots {
-    fn new() -> Slots {
-        Slots { observations: Box::new([Observation::default(); BATCH]), filled: 0 }
-    }
-
-    fn filled(&self) -> &[Observation] {
-        &self.observations[..self.filled]
-    }
-
-    /// The next slot; a full batch has been sent on before it is asked for.
-    #[inline]
-    fn next(&mut self) -> &mut Observation {
-        &mut self.observations[self.filled % BATCH]
-    }
-}
-
 /// Records that wait to be a batch: slots that the table writes in place, filled from the front.
 struct RecordSlots {
     records: Box<[FlowRecord; RECORD_BATCH]>,
@@ -237,7 +217,7 @@ enum BatchEnd {
 
 /// Packets on their way to a shard.
 struct Batch {
-    slots: Slots,
+    observations: Observations,
     /// The intake it comes from, from 0.
     intake: usize,
     /// How often time had jumped back for that intake.
@@ -259,7 +239,9 @@ struct RecordBatch {
 pub struct Pipeline {
     intake: Intake,
     /// What waits for each table.
-    waiting: Vec<Slots>,
+    waiting: Vec<Observations>,
+    /// Packets in a batch.
+    batch: usize,
     stage: Stage,
     options: PipelineOptions,
     gauges: Arc<Gauges>,
@@ -301,7 +283,7 @@ struct Lane {
     /// How often time has jumped back for it.
     era: u64,
     to: Sender<Batch>,
-    back: Receiver<Slots>,
+    back: Receiver<Observations>,
     gauges: Arc<ShardGauges>,
 }
 
@@ -328,7 +310,7 @@ impl Meter {
     #[inline]
     fn take(
         &mut self,
-        observations: &[Observation],
+        observations: &Observations,
         clock: Timestamp,
         drain: bool,
         slots: &mut RecordSlots,
@@ -391,8 +373,9 @@ impl Pipeline {
             clock: ObservationClock::new(options.table.timeouts.active),
             hasher: KeyHasher::new(),
         };
-        let waiting = (0..tables).map(|_| Slots::new()).collect();
-        Ok(Pipeline { intake, waiting, stage, options, gauges, dropped: 0 })
+        let batch = if options.layout == Layout::Inline { INLINE_BATCH } else { BATCH };
+        let waiting = (0..tables).map(|_| Observations::with_capacity(batch)).collect();
+        Ok(Pipeline { intake, waiting, batch, stage, options, gauges, dropped: 0 })
     }
 
     /// Takes frames, in the order they were captured.
@@ -415,38 +398,37 @@ impl Pipeline {
         for frame in frames {
             read += 1;
             wire_octets += u64::from(frame.wire_length);
-            // Decoded where it stays, at least where there is one table: a packet that is copied costs twice.
-            let slot = self.waiting[0].next();
-            if let Err(reason) = decode::decode_into(&frame, &mut slot.packet) {
+            // Decoded where it stays, at least where there is one table.
+            let mut next = self.waiting[0].next();
+            if let Err(reason) = decode::decode_into(&frame, &mut next) {
                 self.intake.counts.ignore(reason, frame.timestamp, frame.wire_length);
                 continue;
             }
-            let (slot, clock) = match self.intake.clock.observe(slot.packet.timestamp) {
-                ClockStep::At(clock) => (slot, clock),
+            let clock = match self.intake.clock.observe(next.timestamp()) {
+                ClockStep::At(clock) => clock,
                 ClockStep::Jumped { before, now } => {
-                    let packet = slot.packet;
+                    let packet = next.packet();
                     self.jump(before);
-                    let slot = self.waiting[0].next();
-                    slot.packet = packet;
-                    (slot, now)
+                    next = self.waiting[0].next();
+                    packet.put_into(&mut next);
+                    now
                 }
             };
-            slot.clock = clock;
-            if slot.packet.fragment != Fragment::Whole {
-                self.intake.fragments.resolve(&mut slot.packet);
+            next.set_clock(clock);
+            if next.fragment() != Fragment::Whole {
+                let mut fragment = next.packet();
+                self.intake.fragments.resolve(&mut fragment);
+                fragment.put_into(&mut next);
+                next.set_clock(clock);
             }
-            slot.hash = self.intake.hasher.hash(&slot.packet);
-            let mut table = 0;
-            if tables > 1 {
-                table = slot.hash.shard(tables);
-                if table != 0 {
-                    let observation = *slot;
-                    *self.waiting[table].next() = observation;
-                }
+            let hash = next.hash(&self.intake.hasher);
+            let table = if tables > 1 { hash.shard(tables) } else { 0 };
+            if table == 0 {
+                self.waiting[0].keep();
+            } else if let [first, others @ ..] = &mut self.waiting[..] {
+                others[table - 1].keep_next_of(first);
             }
-            let waiting = &mut self.waiting[table];
-            waiting.filled += 1;
-            if waiting.filled == BATCH {
+            if self.waiting[table].len() == self.batch {
                 self.send(table);
             }
         }
@@ -491,8 +473,8 @@ impl Pipeline {
             }
             Stage::Sharded(sharded) => {
                 let end = if drain { BatchEnd::Drain } else { BatchEnd::More };
-                for (lane, slots) in sharded.lanes.iter().zip(&mut self.waiting) {
-                    lane.send(slots, clock, end, &metering);
+                for (lane, waiting) in sharded.lanes.iter().zip(&mut self.waiting) {
+                    lane.send(waiting, clock, end, &metering);
                 }
                 sharded.since_clock = 0;
             }
@@ -582,7 +564,7 @@ fn count_drops(counts: &mut FrameCounts, before: &mut u64, drops: CaptureDrops, 
 impl Inline {
     fn take(
         &mut self,
-        slots: &mut Slots,
+        observations: &mut Observations,
         clock: Timestamp,
         drain: bool,
         metering: &MeteringStatistics,
@@ -595,8 +577,8 @@ impl Inline {
             }
             records.filled = 0;
         };
-        self.meter.take(slots.filled(), clock, drain, records, &mut hand_over);
-        slots.filled = 0;
+        self.meter.take(observations, clock, drain, records, &mut hand_over);
+        observations.clear();
         if live && records.filled > 0 {
             hand_over(records);
         }
@@ -707,12 +689,18 @@ impl Threads {
 }
 
 impl Lane {
-    fn send(&self, slots: &mut Slots, clock: Timestamp, end: BatchEnd, metering: &MeteringStatistics) {
-        let empty = self.back.try_recv().unwrap_or_else(|_| Slots::new());
-        let slots = std::mem::replace(slots, empty);
+    fn send(
+        &self,
+        observations: &mut Observations,
+        clock: Timestamp,
+        end: BatchEnd,
+        metering: &MeteringStatistics,
+    ) {
+        let empty = self.back.try_recv().unwrap_or_else(|_| Observations::with_capacity(BATCH));
+        let observations = std::mem::replace(observations, empty);
         // A shard hangs up only when it has died; `finish` finds that out and says so.
         let _ = self.to.send(Batch {
-            slots,
+            observations,
             intake: self.intake,
             era: self.era,
             clock,
@@ -746,7 +734,7 @@ fn run_shard(
     mut meter: Meter,
     mut heard: Heard,
     from: &Receiver<Batch>,
-    give_back: &Sender<Slots>,
+    give_back: &Sender<Observations>,
     out: &RecordLane,
     live: bool,
 ) -> RecordCounts {
@@ -756,21 +744,21 @@ fn run_shard(
         let Sweep { clock, metering } = heard.hear(&batch);
         let drain = batch.end == BatchEnd::Drain;
         let full = |records: &mut RecordSlots| out.send(records, clock, &metering);
-        meter.take(batch.slots.filled(), clock, drain, &mut records, full);
+        meter.take(&batch.observations, clock, drain, &mut records, full);
         // Live, records do not wait for a batch to fill; in a replay the exporters still hear that time goes on.
         let waited = clock.since(last_sent) >= Duration::from_secs(1);
         if (live && records.filled > 0) || drain || waited {
             out.send(&mut records, clock, &metering);
             last_sent = clock;
         }
-        batch.slots.filled = 0;
-        let _ = give_back.try_send(batch.slots);
+        batch.observations.clear();
+        let _ = give_back.try_send(batch.observations);
     }
     // A single intake has ended all Flows itself; of several none knows that it is the last.
     if heard.is_several() {
         let Sweep { clock, metering } = heard.last();
         let full = |records: &mut RecordSlots| out.send(records, clock, &metering);
-        meter.take(&[], clock, true, &mut records, full);
+        meter.take(&Observations::with_capacity(0), clock, true, &mut records, full);
         out.send(&mut records, clock, &metering);
     }
     meter.counts

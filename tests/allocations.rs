@@ -11,7 +11,7 @@ use flowtap::capture::{Frame, LinkType};
 use flowtap::decode::{IpVersion, Packet, tcp_flags};
 use flowtap::export::text::{self, TextFormat, TextOptions};
 use flowtap::export::{self, Destination, ExportOptions, Exporter, MeteringStatistics};
-use flowtap::flow::{FlowRecord, FlowTable, KeyHasher, Observation, TableOptions, Timeouts};
+use flowtap::flow::{FlowRecord, FlowTable, KeyHasher, Observations, TableOptions, Timeouts};
 use flowtap::pipeline::{self, ExporterClock, Pipeline, PipelineOptions};
 use flowtap::time::Timestamp;
 
@@ -127,14 +127,14 @@ fn a_warm_table_and_warm_exporters_allocate_nothing() {
     let mut table = FlowTable::new(&options).expect("memory for 10,000 flows");
     let hasher = KeyHasher::with_seed(1);
     let mut exporters = exporters();
-    let mut batch = Vec::with_capacity(256);
+    let mut batch = Observations::with_capacity(256);
     let mut records: Vec<FlowRecord> = Vec::with_capacity(2 * FLOWS as usize);
     let (mut by_table, mut by_exporters) = (0, [0; 4]);
     let (mut packets, mut packets_out, mut records_out) = (0, 0, 0);
     for turn in 0..WARM_UP_TURNS + TURNS {
         let warm = turn >= WARM_UP_TURNS;
-        let mut meter = |batch: &mut Vec<Observation>, records: &mut Vec<FlowRecord>| {
-            let clock = batch.last().expect("at least one packet").clock;
+        let mut meter = |batch: &mut Observations, records: &mut Vec<FlowRecord>| {
+            let clock = batch.clock().expect("at least one packet");
             let allocated = allocations(|| {
                 table.observe(batch, &mut |record: FlowRecord| records.push(record));
                 table.expire(clock, &mut |record: FlowRecord| records.push(record));
@@ -151,7 +151,7 @@ fn a_warm_table_and_warm_exporters_allocate_nothing() {
         };
         each_packet(turn, |packet| {
             packets += 1;
-            batch.push(Observation { packet, clock: packet.timestamp, hash: hasher.hash(&packet) });
+            batch.push(&packet, packet.timestamp, hasher.hash(&packet));
             if batch.len() == 256 {
                 meter(&mut batch, &mut records);
             }

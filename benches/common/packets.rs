@@ -1,7 +1,7 @@
 //! Decoded packets for the flow table, without frames.
 
 use flowtap::decode::{IpVersion, Packet, tcp_flags};
-use flowtap::flow::{KeyHash, KeyHasher, Observation};
+use flowtap::flow::{KeyHash, KeyHasher, Observations};
 use flowtap::time::Timestamp;
 
 use super::frames::{TCP, ends};
@@ -67,7 +67,7 @@ impl Draws {
     /// Puts the next `count` observations into `batch`, one a `step` ns after `clock`, which it moves on; gives the
     /// sum of their octets.
     #[inline]
-    pub fn fill(&mut self, batch: &mut Vec<Observation>, count: usize, clock: &mut u64, step: u64) -> u64 {
+    pub fn fill(&mut self, batch: &mut Observations, count: usize, clock: &mut u64, step: u64) -> u64 {
         if self.at + count > self.draws.len() {
             self.at = 0;
         }
@@ -77,7 +77,7 @@ impl Draws {
             *clock += step;
             let packet = packet(self.mix, flow, *clock);
             octets += u64::from(packet.octets);
-            batch.push(Observation { packet, clock: packet.timestamp, hash });
+            batch.push(&packet, packet.timestamp, hash);
         }
         self.at += count;
         octets

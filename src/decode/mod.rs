@@ -101,6 +101,92 @@ pub struct Packet {
     pub fragment: Fragment,
 }
 
+/// What a packet has besides its addresses, as decoding finds it; the fields are those of [`Packet`].
+#[derive(Clone, Copy, Debug)]
+#[allow(missing_docs)]
+pub struct Fields {
+    pub timestamp: Timestamp,
+    pub octets: u32,
+    pub interface: u32,
+    pub fragment_id: u32,
+    pub source_port: u16,
+    pub destination_port: u16,
+    pub tcp_flags: u16,
+    pub vlan: u16,
+    pub protocol: u8,
+    pub tos: u8,
+    pub fragment: Fragment,
+}
+
+/// Where a decoded packet is put: a [`Packet`], or a place that keeps less of it. Each call sets all that the place keeps.
+pub trait Place {
+    /// Puts an IPv4 packet.
+    fn put_ipv4(&mut self, source: [u8; 4], destination: [u8; 4], fields: Fields);
+    /// Puts an IPv6 packet.
+    fn put_ipv6(&mut self, source: [u8; 16], destination: [u8; 16], fields: Fields);
+}
+
+impl Packet {
+    fn new(ip_version: IpVersion, source: [u8; 16], destination: [u8; 16], fields: Fields) -> Packet {
+        Packet {
+            timestamp: fields.timestamp,
+            source,
+            destination,
+            octets: fields.octets,
+            interface: fields.interface,
+            fragment_id: fields.fragment_id,
+            source_port: fields.source_port,
+            destination_port: fields.destination_port,
+            tcp_flags: fields.tcp_flags,
+            vlan: fields.vlan,
+            protocol: fields.protocol,
+            tos: fields.tos,
+            ip_version,
+            fragment: fields.fragment,
+        }
+    }
+
+    /// Puts this packet somewhere else.
+    pub fn put_into(&self, place: &mut impl Place) {
+        let fields = Fields {
+            timestamp: self.timestamp,
+            octets: self.octets,
+            interface: self.interface,
+            fragment_id: self.fragment_id,
+            source_port: self.source_port,
+            destination_port: self.destination_port,
+            tcp_flags: self.tcp_flags,
+            vlan: self.vlan,
+            protocol: self.protocol,
+            tos: self.tos,
+            fragment: self.fragment,
+        };
+        let head = |address: [u8; 16]| [address[0], address[1], address[2], address[3]];
+        match self.ip_version {
+            IpVersion::V4 => place.put_ipv4(head(self.source), head(self.destination), fields),
+            IpVersion::V6 => place.put_ipv6(self.source, self.destination, fields),
+        }
+    }
+}
+
+impl Place for Packet {
+    #[inline]
+    fn put_ipv4(&mut self, source: [u8; 4], destination: [u8; 4], fields: Fields) {
+        *self = Packet::new(IpVersion::V4, widened(source), widened(destination), fields);
+    }
+
+    #[inline]
+    fn put_ipv6(&mut self, source: [u8; 16], destination: [u8; 16], fields: Fields) {
+        *self = Packet::new(IpVersion::V6, source, destination, fields);
+    }
+}
+
+/// An IPv4 address as [`Packet`] and the records hold it.
+#[inline(always)]
+pub(crate) fn widened(address: [u8; 4]) -> [u8; 16] {
+    u128::from(u32::from_le_bytes(address)).to_le_bytes()
+}
+
 /// Why a frame is not metered. Every frame that is not metered has exactly one reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -126,8 +212,8 @@ pub fn decode(frame: &Frame<'_>) -> Result<Packet, Ignored> {
     Ok(packet)
 }
 
-/// Decodes one frame into the place where the packet is to stay, such as the next slot of a batch. It sets every field;
-/// if the frame is not metered, it leaves the packet as it was.
+/// Decodes one frame into the place where the packet is to stay, such as the next slot of a batch: a packet that is copied
+/// costs twice. If the frame is not metered, the place is left as it was.
 ///
 /// Untagged Ethernet with IPv4 or IPv6 in it, which is nearly every frame of most taps, is recognised here; whatever
 /// else may precede an IP header is walked out of line.
@@ -135,20 +221,20 @@ pub fn decode(frame: &Frame<'_>) -> Result<Packet, Ignored> {
 /// # Errors
 /// The one reason why the frame is not metered.
 #[inline(always)] // the frame is then never put together in memory
-pub fn decode_into(frame: &Frame<'_>, packet: &mut Packet) -> Result<(), Ignored> {
+pub fn decode_into(frame: &Frame<'_>, place: &mut impl Place) -> Result<(), Ignored> {
     if frame.link_type == LinkType::ETHERNET
         && let Ok(ethernet) = Ethernet2HeaderSlice::from_slice(frame.data)
     {
         match ethernet.ether_type() {
-            EtherType::IPV4 => return network::ipv4(frame, Ethernet2Header::LEN, 0, packet),
-            EtherType::IPV6 => return network::ipv6(frame, Ethernet2Header::LEN, 0, packet),
+            EtherType::IPV4 => return network::ipv4(frame, Ethernet2Header::LEN, 0, place),
+            EtherType::IPV6 => return network::ipv6(frame, Ethernet2Header::LEN, 0, place),
             _ => {}
         }
     }
     let link::Carried { at, vlan, version } = link::walk(frame.link_type, frame.data)?;
     match version {
-        IpVersion::V4 => network::ipv4(frame, at, vlan, packet),
-        IpVersion::V6 => network::ipv6(frame, at, vlan, packet),
+        IpVersion::V4 => network::ipv4(frame, at, vlan, place),
+        IpVersion::V6 => network::ipv6(frame, at, vlan, place),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The IP header and IPv6's extension headers.
 //!
-//! In: a [`Frame`] and where its IP header begins. Out: a [`Packet`], complete but for a later fragment's ports. IPv4 is
+//! In: a [`Frame`] and where its IP header begins. Out: a packet in its [`Place`], complete but for a later fragment's ports. IPv4 is
 //! RFC 791, IPv6 and its extension headers are RFC 8200, AH is RFC 4302, an atomic fragment is RFC 6946.
 //!
 //! Each version has two ways through it. What nearly every packet is (no options, no fragment, a length that is there) is
@@ -10,7 +10,7 @@
 use etherparse::{IpNumber, Ipv4HeaderSlice, Ipv6FragmentHeaderSlice, Ipv6HeaderSlice};
 
 use super::transport::{self, ICMP, ICMPV6, TCP, UDP};
-use super::{Fragment, Ignored, IpVersion, Packet};
+use super::{Fields, Fragment, Ignored, IpVersion, Place};
 use crate::capture::Frame;
 
 /// Octets of an IPv4 header without options, RFC 791 §3.1.
@@ -50,7 +50,7 @@ struct Carried<'a> {
 
 /// Decodes the IPv4 packet that begins `at` octets into the frame.
 #[inline(always)]
-pub(super) fn ipv4(frame: &Frame<'_>, at: usize, vlan: u16, packet: &mut Packet) -> Result<(), Ignored> {
+pub(super) fn ipv4(frame: &Frame<'_>, at: usize, vlan: u16, place: &mut impl Place) -> Result<(), Ignored> {
     let octets = frame.data.get(at..).unwrap_or_default();
     let Some(&header) = octets.first_chunk::<IPV4_LEAST>() else {
         return Err(why_no_header(octets, IpVersion::V4));
@@ -64,10 +64,8 @@ pub(super) fn ipv4(frame: &Frame<'_>, at: usize, vlan: u16, packet: &mut Packet)
         _ => any_ipv4(octets, at, frame.wire_length)?,
     };
     let transport = transport::read(carried.protocol, ICMP, carried.payload);
-    *packet = Packet {
+    let fields = Fields {
         timestamp: frame.timestamp,
-        source: widened([s0, s1, s2, s3]),
-        destination: widened([d0, d1, d2, d3]),
         octets: carried.total,
         interface: frame.interface,
         fragment_id: carried.fragment_id,
@@ -77,15 +75,15 @@ pub(super) fn ipv4(frame: &Frame<'_>, at: usize, vlan: u16, packet: &mut Packet)
         vlan,
         protocol: carried.protocol,
         tos,
-        ip_version: IpVersion::V4,
         fragment: carried.fragment,
     };
+    place.put_ipv4([s0, s1, s2, s3], [d0, d1, d2, d3], fields);
     Ok(())
 }
 
 /// Decodes the IPv6 packet that begins `at` octets into the frame.
 #[inline(always)]
-pub(super) fn ipv6(frame: &Frame<'_>, at: usize, vlan: u16, packet: &mut Packet) -> Result<(), Ignored> {
+pub(super) fn ipv6(frame: &Frame<'_>, at: usize, vlan: u16, place: &mut impl Place) -> Result<(), Ignored> {
     let octets = frame.data.get(at..).unwrap_or_default();
     let Ok(header) = Ipv6HeaderSlice::from_slice(octets) else {
         return Err(why_no_header(octets, IpVersion::V6));
@@ -99,10 +97,8 @@ pub(super) fn ipv6(frame: &Frame<'_>, at: usize, vlan: u16, packet: &mut Packet)
         _ => any_ipv6(octets, at, frame.wire_length)?,
     };
     let transport = transport::read(carried.protocol, ICMPV6, carried.payload);
-    *packet = Packet {
+    let fields = Fields {
         timestamp: frame.timestamp,
-        source: header.source(),
-        destination: header.destination(),
         octets: carried.total,
         interface: frame.interface,
         fragment_id: carried.fragment_id,
@@ -112,17 +108,10 @@ pub(super) fn ipv6(frame: &Frame<'_>, at: usize, vlan: u16, packet: &mut Packet)
         vlan,
         protocol: carried.protocol,
         tos: header.traffic_class(),
-        ip_version: IpVersion::V6,
         fragment: carried.fragment,
     };
+    place.put_ipv6(header.source(), header.destination(), fields);
     Ok(())
-}
-
-/// An IPv4 address as a [`Packet`] holds it, in one number so that it is stored in wide pieces: the hash of the key
-/// reads it back at once, and a wide read of what was written in narrow pieces waits for them.
-#[inline(always)]
-fn widened(address: [u8; 4]) -> [u8; 16] {
-    u128::from(u32::from_le_bytes(address)).to_le_bytes()
 }
 
 /// Any IPv4 packet: with options, a fragment, without a length, or none at all.
@@ -238,7 +227,7 @@ fn extension_headers(mut carried: Carried<'_>) -> Carried<'_> {
 #[cfg(test)]
 mod tests {
     use super::super::differential::{Random, stacked};
-    use super::super::{decode, link};
+    use super::super::{Packet, decode, link};
     use super::*;
     use crate::capture::LinkType;
     use crate::time::Timestamp;

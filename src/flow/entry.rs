@@ -5,8 +5,9 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::decode::{IpVersion, Packet, tcp_flags};
+use crate::decode::{IpVersion, tcp_flags};
 use crate::flow::EndReason;
+use crate::flow::observation::{Observation, Seen};
 use crate::flow::record::{FLAG_COUNTS, FlowRecord};
 use crate::flow::wheel::NO_TIMER;
 use crate::time::Timestamp;
@@ -44,7 +45,7 @@ pub(super) struct FlowEntry {
     /// Eight counts of an octet each: FIN in the lowest … CWR in the highest. What passes 127 moves to
     /// the table's [`WideCounts`]; one addition and one test a packet serve all eight.
     flag_counts: u64,
-    /// IPv4 source address in memory order; for a free slot, the next free slot.
+    /// IPv4 source address in memory order, over IPv6 the first four octets; for a free slot, the next free slot.
     pub(super) source: [u8; 4],
     destination: [u8; 4],
     source_port: u16,
@@ -125,41 +126,30 @@ impl FlowEntry {
         self.packets == u32::MAX
     }
 
-    /// Whether this is the live Flow of `packet`; `pair` gives the address pair beside it, and is asked over IPv6 alone. (A
-    /// reference in its place is read ahead for every packet, from a cache line that nobody has asked for.)
+    /// Whether this is the live Flow of a packet; `pair` gives the address pair beside it, and is asked over IPv6 alone, as
+    /// [`Seen::pair`] is.
     #[inline(always)]
     pub(super) fn is_flow_of<'a>(
         &self,
-        packet: &Packet,
+        seen: Seen<'_>,
         pair: impl FnOnce() -> Option<&'a AddressPair>,
     ) -> bool {
+        let packet = seen.packet;
         let number = u32::from_ne_bytes;
-        let head = |a: &[u8; 16]| number([a[0], a[1], a[2], a[3]]);
         // All that differs, together: one branch that nearly always goes one way.
         let differs = u32::from(self.source_port ^ packet.source_port)
             | u32::from(self.destination_port ^ packet.destination_port)
             | u32::from(self.protocol ^ packet.protocol)
-            | u32::from((self.state & (LIVE | IPV6)) ^ kind(packet.ip_version));
-        match packet.ip_version {
-            IpVersion::V4 => {
-                differs
-                    | (number(self.source) ^ head(&packet.source))
-                    | (number(self.destination) ^ head(&packet.destination))
-                    == 0
-            }
-            IpVersion::V6 => {
-                differs == 0
-                    && pair().is_some_and(|pair| {
-                        pair.source == packet.source && pair.destination == packet.destination
-                    })
-            }
-        }
+            | u32::from((self.state & (LIVE | IPV6)) ^ kind(packet.ip_version))
+            | (number(self.source) ^ number(packet.source))
+            | (number(self.destination) ^ number(packet.destination));
+        differs == 0
+            && (packet.ip_version == IpVersion::V4 || pair().is_some_and(|pair| *pair == seen.pair()))
     }
 
-    /// Begins a Flow in this slot with its first packet; the timer is left as it is. The caller looks after `pair`.
+    /// Begins a Flow in this slot with its first packet; the timer is left as it is. The caller looks after the pair.
     #[inline]
-    pub(super) fn begin(&mut self, packet: &Packet) {
-        let v4 = |address: &[u8; 16]| [address[0], address[1], address[2], address[3]];
+    pub(super) fn begin(&mut self, packet: &Observation) {
         let nanos = packet.timestamp.nanos();
         let flags = packet.tcp_flags;
         let closing = flags & (tcp_flags::FIN | tcp_flags::RST) != 0;
@@ -168,8 +158,8 @@ impl FlowEntry {
             last: nanos,
             octets: u64::from(packet.octets),
             flag_counts: SPREAD[usize::from(flags & 0xff)],
-            source: v4(&packet.source),
-            destination: v4(&packet.destination),
+            source: packet.source,
+            destination: packet.destination,
             source_port: packet.source_port,
             destination_port: packet.destination_port,
             packets: 1,
@@ -188,7 +178,7 @@ impl FlowEntry {
     /// Whether `packet` of this live Flow changes nothing but its counters: it does not close the Flow, nor reuse the ports
     /// of a closing one, nor comes before its first, and every counter has room.
     #[inline(always)]
-    pub(super) fn is_plain_next(&self, packet: &Packet) -> bool {
+    pub(super) fn is_plain_next(&self, packet: &Observation) -> bool {
         const CLOSES: u16 = tcp_flags::FIN | tcp_flags::RST;
         // A closing Flow takes FIN and RST in its stride, but not SYN.
         let notable = if self.is_closing() { tcp_flags::SYN } else { CLOSES };
@@ -206,7 +196,7 @@ impl FlowEntry {
 
     /// Adds a packet of this Flow; true if it is the earliest so far, so that the active timeout has come nearer.
     #[inline]
-    pub(super) fn add(&mut self, packet: &Packet) -> bool {
+    pub(super) fn add(&mut self, packet: &Observation) -> bool {
         let nanos = packet.timestamp.nanos();
         let earlier = nanos < self.first;
         self.first = self.first.min(nanos);
@@ -303,7 +293,6 @@ impl FlowEntry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flow::table::tests::packet;
 
     #[test]
     fn an_entry_is_one_cache_line() {
@@ -316,8 +305,7 @@ mod tests {
         for bits in [0x1ff, 0x155, 0x0aa, 0x010, 0xe00] {
             let mut entry = FlowEntry::unused();
             let mut wide = WideCounts::default();
-            let mut one = packet(5, IpVersion::V4, 1, 2);
-            one.tcp_flags = bits;
+            let one = Observation { tcp_flags: bits, ..Observation::default() };
             entry.begin(&one);
             for _ in 1..1000 {
                 if entry.counts_are_full() {

@@ -20,6 +20,11 @@ pub struct KeyHash {
 }
 
 impl KeyHash {
+    #[inline(always)]
+    fn new(hash: u64, forward: bool) -> KeyHash {
+        KeyHash { route: hash as u32, index: (hash >> 32) as u32 & !1 | u32::from(forward) }
+    }
+
     /// The shard, of `shards`, that this Flow and its opposite direction live in.
     #[inline]
     pub fn shard(self, shards: usize) -> usize {
@@ -51,39 +56,61 @@ impl KeyHasher {
     }
 
     /// The hash of a packet's Flow Key.
-    #[inline(always)] // called once a packet, from one place
     pub fn hash(&self, packet: &Packet) -> KeyHash {
-        let mut hasher = self.state.build_hasher();
         let ports = (packet.source_port, packet.destination_port);
-        let kind = u64::from(packet.protocol) << 8 | packet.ip_version as u64;
-        // The two ends in one order whatever the direction; which came first is the direction bit.
-        let forward = match packet.ip_version {
+        match packet.ip_version {
             IpVersion::V4 => {
-                // Any order of the octets will do, as long as it is one.
-                let end = |address: &[u8; 16], port: u16| {
-                    u64::from(u32::from_ne_bytes([address[0], address[1], address[2], address[3]])) << 16
-                        | u64::from(port)
-                };
-                let source = end(&packet.source, ports.0);
-                let destination = end(&packet.destination, ports.1);
-                hasher.write_u64(source.min(destination) | kind << 48);
-                hasher.write_u64(source.max(destination));
-                source < destination
+                let head = |address: &[u8; 16]| [address[0], address[1], address[2], address[3]];
+                self.ipv4(head(&packet.source), head(&packet.destination), ports, packet.protocol)
             }
-            IpVersion::V6 => {
-                let source = (u128::from_ne_bytes(packet.source), ports.0);
-                let destination = (u128::from_ne_bytes(packet.destination), ports.1);
-                let forward = source < destination;
-                let (low, high) = if forward { (source, destination) } else { (destination, source) };
-                hasher.write_u128(low.0);
-                hasher.write_u128(high.0);
-                hasher.write_u64(kind << 32 | u64::from(low.1) << 16 | u64::from(high.1));
-                forward
-            }
-        };
-        let hash = hasher.finish();
-        KeyHash { route: hash as u32, index: (hash >> 32) as u32 & !1 | u32::from(forward) }
+            IpVersion::V6 => self.ipv6(packet.source, packet.destination, ports, packet.protocol),
+        }
     }
+
+    /// The hash of an IPv4 Flow's key, its addresses and ports with the source's first.
+    #[inline(always)]
+    pub(super) fn ipv4(
+        &self,
+        source: [u8; 4],
+        destination: [u8; 4],
+        ports: (u16, u16),
+        protocol: u8,
+    ) -> KeyHash {
+        // Any order of the octets will do, as long as it is one.
+        let end = |address, port| u64::from(u32::from_ne_bytes(address)) << 16 | u64::from(port);
+        let (source, destination) = (end(source, ports.0), end(destination, ports.1));
+        let mut hasher = self.state.build_hasher();
+        // The two ends in one order whatever the direction; which came first is the direction bit.
+        hasher.write_u64(source.min(destination) | kind(protocol, IpVersion::V4) << 48);
+        hasher.write_u64(source.max(destination));
+        KeyHash::new(hasher.finish(), source < destination)
+    }
+
+    /// The hash of an IPv6 Flow's key.
+    #[inline(always)]
+    pub(super) fn ipv6(
+        &self,
+        source: [u8; 16],
+        destination: [u8; 16],
+        ports: (u16, u16),
+        protocol: u8,
+    ) -> KeyHash {
+        let source = (u128::from_ne_bytes(source), ports.0);
+        let destination = (u128::from_ne_bytes(destination), ports.1);
+        let forward = source < destination;
+        let (low, high) = if forward { (source, destination) } else { (destination, source) };
+        let mut hasher = self.state.build_hasher();
+        hasher.write_u128(low.0);
+        hasher.write_u128(high.0);
+        hasher.write_u64(kind(protocol, IpVersion::V6) << 32 | u64::from(low.1) << 16 | u64::from(high.1));
+        KeyHash::new(hasher.finish(), forward)
+    }
+}
+
+/// What tells Flows apart besides their two ends, in 16 bits.
+#[inline(always)]
+fn kind(protocol: u8, ip_version: IpVersion) -> u64 {
+    u64::from(protocol) << 8 | ip_version as u64
 }
 
 impl Default for KeyHasher {

@@ -4,10 +4,10 @@
 //! ends by time, by TCP's own end, by force or for want of room ([`expiry`]). One [`FlowTable`] is one shard: it owns
 //! its Flows for life and nothing in it locks. Every rule goes by packet time alone, so that the records are the
 //! same however many shards there are and whenever they sweep: each packet brings the clock as it stood when it was
-//! read ([`Observation`]), which [`clock::ObservationClock`] keeps.
+//! read ([`Observations`]), which [`clock::ObservationClock`] keeps.
 //!
 //! ```text
-//! Packet ─ clock, hash ─► Observation ─ route ─► FlowTable ─► FlowRecord
+//! Packet ─ clock, hash ─► Observations ─ route ─► FlowTable ─► FlowRecord
 //!                                                 index (hash → slot) ─► entries ─► wheel (deadlines)
 //! ```
 
@@ -17,6 +17,7 @@ pub mod expiry;
 mod index;
 pub mod key;
 mod memory;
+pub mod observation;
 pub mod record;
 pub mod table;
 mod wheel;
@@ -24,19 +25,6 @@ mod wheel;
 pub use clock::{ClockStep, ObservationClock};
 pub use expiry::{EndReason, Timeouts};
 pub use key::{KeyHash, KeyHasher};
+pub use observation::Observations;
 pub use record::FlowRecord;
 pub use table::{FlowTable, TableError, TableOptions};
-
-use crate::decode::Packet;
-use crate::time::Timestamp;
-
-/// A packet on its way to its shard.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Observation {
-    /// The packet.
-    pub packet: Packet,
-    /// The observation clock as it stood when the packet was read, the packet itself included.
-    pub clock: Timestamp,
-    /// The hash of its Flow Key.
-    pub hash: KeyHash,
-}

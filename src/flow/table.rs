@@ -18,9 +18,10 @@ use crate::flow::entry::{AddressPair, FlowEntry, WideCounts};
 use crate::flow::expiry::Deadlines;
 use crate::flow::index::{Index, MOST_SLOTS};
 use crate::flow::memory::{Region, prefetch};
+use crate::flow::observation::{Observation, Seen};
 use crate::flow::record::RecordSink;
 use crate::flow::wheel::{NO_TIMER, Place, Taken, Wheel};
-use crate::flow::{EndReason, Observation, Timeouts};
+use crate::flow::{EndReason, Observations, Timeouts};
 use crate::time::Timestamp;
 
 /// Packets between asking for a packet's index line and probing it, and between that and its update.
@@ -121,35 +122,38 @@ impl FlowTable {
     }
 
     /// Meters a batch of packets, in order; the records of Flows that end go to `sink`.
-    pub fn observe(&mut self, batch: &[Observation], sink: &mut impl RecordSink) {
+    pub fn observe(&mut self, batch: &Observations, sink: &mut impl RecordSink) {
+        let (packets, pairs) = (batch.packets(), batch.pairs());
         let mut candidates = [NO_SLOT; AHEAD];
-        for one in batch.iter().take(2 * AHEAD) {
-            self.index.prefetch(one.hash.index());
+        for packet in packets.iter().take(2 * AHEAD) {
+            self.index.prefetch(packet.hash);
         }
-        for (one, candidate) in batch.iter().zip(&mut candidates) {
-            *candidate = self.candidate(one);
+        for (packet, candidate) in packets.iter().zip(&mut candidates) {
+            *candidate = self.candidate(packet);
         }
-        for (at, one) in batch.iter().enumerate() {
+        for (at, packet) in packets.iter().enumerate() {
             let candidate = candidates[at % AHEAD];
-            prefetch(batch, at + 3 * AHEAD);
-            if let Some(ahead) = batch.get(at + 2 * AHEAD) {
-                self.index.prefetch(ahead.hash.index());
+            // They may come from another core's cache.
+            prefetch(packets, at + 3 * AHEAD);
+            if let Some(ahead) = packets.get(at + 2 * AHEAD) {
+                self.index.prefetch(ahead.hash);
             }
-            if let Some(ahead) = batch.get(at + AHEAD) {
+            if let Some(ahead) = packets.get(at + AHEAD) {
                 candidates[at % AHEAD] = self.candidate(ahead);
             }
-            if !self.continues(one, candidate) {
-                self.observe_any(one, candidate, sink);
+            let seen = Seen { packet, pairs, at };
+            if !self.continues(seen, candidate) {
+                self.observe_any(seen, candidate, sink);
             }
         }
     }
 
     /// The slot that this packet's Flow is probably in, and its entry asked for.
     #[inline(always)]
-    fn candidate(&self, one: &Observation) -> u32 {
-        let Some(slot) = self.index.find(one.hash.index(), |_| true) else { return NO_SLOT };
+    fn candidate(&self, packet: &Observation) -> u32 {
+        let Some(slot) = self.index.find(packet.hash, |_| true) else { return NO_SLOT };
         prefetch(self.entries.as_slice(), slot as usize);
-        if one.packet.ip_version == IpVersion::V6 {
+        if packet.ip_version == IpVersion::V6 {
             prefetch(self.pairs.as_slice(), slot as usize);
         }
         slot
@@ -158,14 +162,14 @@ impl FlowTable {
     /// Adds a packet to the live Flow in `slot` if it is simply one more of that Flow; else does nothing and says so. What
     /// nearly every packet is.
     #[inline(always)]
-    fn continues(&mut self, one: &Observation, slot: u32) -> bool {
+    fn continues(&mut self, seen: Seen<'_>, slot: u32) -> bool {
         let slot = slot as usize;
         let Some(entry) = self.entries.as_mut_slice().get_mut(slot) else { return false };
-        let packet = &one.packet;
-        if !entry.is_flow_of(packet, || self.pairs.as_slice().get(slot)) || !entry.is_plain_next(packet) {
+        let packet = seen.packet;
+        if !entry.is_flow_of(seen, || self.pairs.as_slice().get(slot)) || !entry.is_plain_next(packet) {
             return false;
         }
-        if self.deadlines.deadline(entry.first, entry.last, entry.is_closing()) <= one.clock.nanos() {
+        if self.deadlines.deadline(entry.first, entry.last, entry.is_closing()) <= packet.clock.nanos() {
             return false;
         }
         entry.add(packet);
@@ -174,29 +178,29 @@ impl FlowTable {
 
     /// Whether `slot` holds the Flow of this packet.
     #[inline]
-    fn holds(&self, slot: u32, one: &Observation) -> bool {
+    fn holds(&self, slot: u32, seen: Seen<'_>) -> bool {
         let slot = slot as usize;
         let entry = self.entries.as_slice().get(slot);
-        entry.is_some_and(|entry| entry.is_flow_of(&one.packet, || self.pairs.as_slice().get(slot)))
+        entry.is_some_and(|entry| entry.is_flow_of(seen, || self.pairs.as_slice().get(slot)))
     }
 
     /// Meters any packet at all.
-    fn observe_any(&mut self, one: &Observation, candidate: u32, sink: &mut impl RecordSink) {
-        let slot = if self.holds(candidate, one) {
+    fn observe_any(&mut self, seen: Seen<'_>, candidate: u32, sink: &mut impl RecordSink) {
+        let packet = seen.packet;
+        let slot = if self.holds(candidate, seen) {
             candidate
         } else {
-            match self.index.find(one.hash.index(), |slot| self.holds(slot, one)) {
+            match self.index.find(packet.hash, |slot| self.holds(slot, seen)) {
                 Some(slot) => slot,
-                None => return self.begin(one, sink),
+                None => return self.begin(seen, sink),
             }
         };
-        let packet = &one.packet;
         let entry = &mut self.entries.as_mut_slice()[slot as usize];
         let closing = entry.is_closing();
         let deadline = self.deadlines.deadline(entry.first, entry.last, closing);
         let reused = closing && packet.tcp_flags & tcp_flags::SYN != 0;
-        if deadline <= one.clock.nanos() || reused || entry.is_full() {
-            return self.restart(slot, one, sink);
+        if deadline <= packet.clock.nanos() || reused || entry.is_full() {
+            return self.restart(slot, packet, sink);
         }
         if entry.counts_are_full() {
             self.move_counts(slot);
@@ -205,7 +209,7 @@ impl FlowTable {
         let nearer = entry.add(packet);
         let closed = entry.is_closing() && !closing;
         if closed && self.deadlines.ends_at_once() {
-            self.end(slot, EndReason::End, one.clock, sink);
+            self.end(slot, EndReason::End, packet.clock, sink);
         } else if closed || nearer {
             self.set_timer(slot);
         }
@@ -221,31 +225,32 @@ impl FlowTable {
     /// The live Flow in `slot` has ended before this packet, which begins the next one in the same slot.
     #[cold]
     #[inline(never)]
-    fn restart(&mut self, slot: u32, one: &Observation, sink: &mut impl RecordSink) {
+    fn restart(&mut self, slot: u32, packet: &Observation, sink: &mut impl RecordSink) {
         let entry = &self.entries.as_slice()[slot as usize];
         let (first, last, closing) = (entry.first, entry.last, entry.is_closing());
-        let (reason, ended) = if self.deadlines.deadline(first, last, closing) <= one.clock.nanos() {
+        let (reason, ended) = if self.deadlines.deadline(first, last, closing) <= packet.clock.nanos() {
             (
                 self.deadlines.reason(first, last, closing),
                 self.deadlines.deadline_timestamp(first, last, closing),
             )
-        } else if closing && one.packet.tcp_flags & tcp_flags::SYN != 0 {
-            (EndReason::End, one.clock)
+        } else if closing && packet.tcp_flags & tcp_flags::SYN != 0 {
+            (EndReason::End, packet.clock)
         } else {
-            (EndReason::LackOfResources, one.clock)
+            (EndReason::LackOfResources, packet.clock)
         };
         self.report(slot, reason, ended, sink);
-        self.begin_in(slot, one, sink);
+        self.begin_in(slot, packet, sink);
     }
 
     /// Begins a Flow that is not in the table.
     #[inline]
-    fn begin(&mut self, one: &Observation, sink: &mut impl RecordSink) {
+    fn begin(&mut self, seen: Seen<'_>, sink: &mut impl RecordSink) {
+        let packet = seen.packet;
         if self.live >= self.max_flows {
-            self.make_room(one.clock, sink);
+            self.make_room(packet.clock, sink);
         }
         if self.live == 0 && self.wheel.soonest().is_none() {
-            self.wheel.restart(one.clock.nanos());
+            self.wheel.restart(packet.clock.nanos());
         }
         let slot = if self.free == NO_SLOT {
             let slot = self.used;
@@ -257,13 +262,13 @@ impl FlowTable {
             self.free = self.entries.as_slice()[slot as usize].next_free();
             slot
         };
-        let hash = one.hash.index();
+        let hash = packet.hash;
         if self.index.insert(hash, slot).is_err() {
             // No memory for a bigger index. The packet gets a record of its own rather than being counted nowhere.
             let entry = &mut self.entries.as_mut_slice()[slot as usize];
-            entry.begin(&one.packet);
-            let pair = AddressPair { source: one.packet.source, destination: one.packet.destination };
-            sink.put(|record| entry.report(|| pair, EndReason::LackOfResources, one.clock, record));
+            entry.begin(packet);
+            let (reason, ended) = (EndReason::LackOfResources, packet.clock);
+            sink.put(|record| entry.report(|| seen.pair(), reason, ended, record));
             entry.free(self.free);
             self.free = slot;
             self.evicted += 1;
@@ -271,20 +276,19 @@ impl FlowTable {
         }
         self.hashes.as_mut_slice()[slot as usize] = hash;
         self.live += 1;
-        if one.packet.ip_version == IpVersion::V6 {
-            self.pairs.as_mut_slice()[slot as usize] =
-                AddressPair { source: one.packet.source, destination: one.packet.destination };
+        if packet.ip_version == IpVersion::V6 {
+            self.pairs.as_mut_slice()[slot as usize] = seen.pair();
         }
-        self.begin_in(slot, one, sink);
+        self.begin_in(slot, packet, sink);
     }
 
     /// Begins a Flow in a slot that has its key already.
     #[inline]
-    fn begin_in(&mut self, slot: u32, one: &Observation, sink: &mut impl RecordSink) {
+    fn begin_in(&mut self, slot: u32, packet: &Observation, sink: &mut impl RecordSink) {
         let entry = &mut self.entries.as_mut_slice()[slot as usize];
-        entry.begin(&one.packet);
+        entry.begin(packet);
         if entry.is_closing() && self.deadlines.ends_at_once() {
-            self.end(slot, EndReason::End, one.clock, sink);
+            self.end(slot, EndReason::End, packet.clock, sink);
         } else {
             self.set_timer(slot);
         }
@@ -521,7 +525,7 @@ pub(crate) mod tests {
         }
 
         fn observe(&mut self, packets: &[Packet], batch: usize) {
-            let mut waiting: Vec<Observation> = Vec::new();
+            let mut waiting = Observations::with_capacity(batch);
             for packet in packets {
                 let clock = match self.clock.observe(packet.timestamp) {
                     ClockStep::At(clock) => clock,
@@ -532,7 +536,7 @@ pub(crate) mod tests {
                         now
                     }
                 };
-                waiting.push(Observation { packet: *packet, clock, hash: self.hasher.hash(packet) });
+                waiting.push(packet, clock, self.hasher.hash(packet));
                 if waiting.len() >= batch {
                     self.table.observe(&waiting, &mut |r: FlowRecord| self.records.push(r));
                     self.table.expire(clock, &mut |r: FlowRecord| self.records.push(r));

@@ -34,12 +34,12 @@ use std::time::Duration;
 
 use super::{
     BATCH, Batch, BatchEnd, Destination, Lane, Layout, Meter, Pipeline, PipelineError, PipelineOptions,
-    Slots, Threads, count_drops, shown,
+    Threads, count_drops, shown,
 };
 use crate::capture::{CaptureDrops, Frame};
 use crate::decode::{self, Fragment, FragmentTable};
 use crate::export::MeteringStatistics;
-use crate::flow::{ClockStep, KeyHasher, Observation, ObservationClock, TableOptions};
+use crate::flow::{ClockStep, KeyHasher, ObservationClock, Observations, TableOptions};
 use crate::gauges::{Gauges, IntakeGauges};
 use crate::stats::{FrameCounts, RunReport};
 use crate::time::Timestamp;
@@ -107,7 +107,7 @@ pub struct SpreadIntake {
     active_timeout: Duration,
     hasher: KeyHasher,
     /// What waits for each shard, and the ways there.
-    waiting: Vec<(Slots, Lane)>,
+    waiting: Vec<(Observations, Lane)>,
     /// Batches sent since every shard last heard the clock.
     since_clock: usize,
     /// How often time has jumped back for all intakes.
@@ -149,7 +149,7 @@ impl Spread {
                 clock: ObservationClock::new(active_timeout),
                 active_timeout,
                 hasher: hasher.clone(),
-                waiting: lanes.into_iter().map(|lane| (Slots::new(), lane)).collect(),
+                waiting: lanes.into_iter().map(|lane| (Observations::with_capacity(BATCH), lane)).collect(),
                 since_clock: 0,
                 eras: Arc::clone(&eras),
                 era: 0,
@@ -203,8 +203,8 @@ impl SpreadIntake {
     /// Hands all that waits to the shards, and the time with it.
     fn flush(&mut self, clock: Timestamp, end: BatchEnd) {
         self.since_clock = 0;
-        for (slots, lane) in &mut self.waiting {
-            lane.send(slots, clock, end, &self.counts.metering);
+        for (waiting, lane) in &mut self.waiting {
+            lane.send(waiting, clock, end, &self.counts.metering);
         }
     }
 
@@ -212,8 +212,8 @@ impl SpreadIntake {
     #[inline(never)]
     fn send(&mut self, shard: usize) {
         let clock = self.clock.now();
-        let (slots, lane) = &mut self.waiting[shard];
-        lane.send(slots, clock, BatchEnd::More, &self.counts.metering);
+        let (waiting, lane) = &mut self.waiting[shard];
+        lane.send(waiting, clock, BatchEnd::More, &self.counts.metering);
         self.since_clock += 1;
         if self.since_clock >= 4 * self.waiting.len() && self.waiting.len() > 1 {
             // A shard whose Flows are quiet must still hear that time goes on.
@@ -263,10 +263,9 @@ impl Intake for SpreadIntake {
         }
         let hash = self.hasher.hash(&packet);
         let shard = hash.shard(self.waiting.len());
-        let slots = &mut self.waiting[shard].0;
-        *slots.next() = Observation { packet, clock, hash };
-        slots.filled += 1;
-        if slots.filled == BATCH {
+        let waiting = &mut self.waiting[shard].0;
+        waiting.push(&packet, clock, hash);
+        if waiting.len() == BATCH {
             self.send(shard);
         }
     }
@@ -406,7 +405,16 @@ mod tests {
 
     fn says_in(heard: &mut Heard, intake: usize, era: u64, millis: u64, end: BatchEnd) -> Timestamp {
         let metering = MeteringStatistics { ignored_packets: millis, ..MeteringStatistics::default() };
-        heard.hear(&Batch { slots: Slots::new(), intake, era, clock: at(millis), end, metering }).clock
+        heard
+            .hear(&Batch {
+                observations: Observations::with_capacity(0),
+                intake,
+                era,
+                clock: at(millis),
+                end,
+                metering,
+            })
+            .clock
     }
 
     #[test]

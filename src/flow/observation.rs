@@ -1,0 +1,264 @@
+//! Packets on their way to their shard: what the table needs of each, and nothing else.
+//!
+//! In: a packet, decoded where it stays, the observation clock, the hash of its Flow Key. Out: a batch that crosses to another core at
+//! 48 octets a packet; it is the crossing that costs. IPv6 addresses stand beside, in an array that stays
+//! untouched where there is no IPv6, as they do in the table.
+
+use bytemuck::Zeroable;
+
+use crate::decode::{Fields, Fragment, IpVersion, Packet, Place, widened};
+use crate::flow::entry::AddressPair;
+use crate::flow::{KeyHash, KeyHasher};
+use crate::time::Timestamp;
+
+/// A packet as its table sees it.
+///
+/// The order is chosen: a field that is stored in one piece must not be read in a wider one, which waits for the store, and
+/// compilers do read a protocol that lies at a multiple of four together with what follows it.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub(super) struct Observation {
+    pub(super) timestamp: Timestamp,
+    /// The observation clock as it stood when the packet was read, the packet itself included.
+    pub(super) clock: Timestamp,
+    /// IPv4 source address; over IPv6 its first four octets.
+    pub(super) source: [u8; 4],
+    /// IPv4 destination address; over IPv6 its first four octets.
+    pub(super) destination: [u8; 4],
+    pub(super) octets: u32,
+    pub(super) interface: u32,
+    /// What places the Flow in the shard's index; before it is hashed, the fragment's identification.
+    pub(super) hash: u32,
+    pub(super) source_port: u16,
+    pub(super) destination_port: u16,
+    pub(super) tcp_flags: u16,
+    pub(super) vlan: u16,
+    pub(super) tos: u8,
+    pub(super) protocol: u8,
+    pub(super) ip_version: IpVersion,
+    pub(super) fragment: Fragment,
+}
+
+/// A batch of packets, in the order they were read.
+#[derive(Clone, Debug)]
+pub struct Observations {
+    packets: Vec<Observation>,
+    pairs: Vec<AddressPair>,
+    /// How many of them are filled, from the front.
+    filled: usize,
+}
+
+impl Observations {
+    /// An empty batch with room for so many packets; it grows where more come.
+    pub fn with_capacity(packets: usize) -> Observations {
+        Observations {
+            packets: vec![Observation::default(); packets],
+            pairs: vec![AddressPair::zeroed(); packets],
+            filled: 0,
+        }
+    }
+
+    /// Packets in it.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.filled
+    }
+
+    /// Whether there is none.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.filled == 0
+    }
+
+    /// The observation clock as it stood with the last packet.
+    pub fn clock(&self) -> Option<Timestamp> {
+        self.packets().last().map(|packet| packet.clock)
+    }
+
+    /// The place of the next packet, which is in the batch once it is kept ([`Observations::keep`]).
+    #[inline(always)]
+    pub fn next(&mut self) -> Next<'_> {
+        if self.filled == self.packets.len() {
+            self.grow();
+        }
+        Next { packet: &mut self.packets[self.filled], pair: &mut self.pairs[self.filled] }
+    }
+
+    /// Keeps the packet in the next place.
+    #[inline(always)]
+    pub fn keep(&mut self) {
+        self.filled += 1;
+    }
+
+    /// Adds the packet in the next place of another batch.
+    #[inline]
+    pub fn keep_next_of(&mut self, other: &mut Observations) {
+        let (to, from) = (self.next(), other.next());
+        *to.packet = *from.packet;
+        if from.packet.ip_version == IpVersion::V6 {
+            *to.pair = *from.pair;
+        }
+        self.keep();
+    }
+
+    /// Adds a packet; `clock` is the observation clock as it stands with the packet.
+    #[inline]
+    pub fn push(&mut self, packet: &Packet, clock: Timestamp, hash: KeyHash) {
+        let mut next = self.next();
+        packet.put_into(&mut next);
+        next.set_clock(clock);
+        next.packet.hash = hash.index();
+        self.keep();
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn grow(&mut self) {
+        let length = (2 * self.packets.len()).max(16);
+        self.packets.resize(length, Observation::default());
+        self.pairs.resize(length, AddressPair::zeroed());
+    }
+
+    /// Forgets all packets; the memory stays.
+    #[inline]
+    pub fn clear(&mut self) {
+        self.filled = 0;
+    }
+
+    /// The packets, as [`Seen`] by a table.
+    #[inline]
+    pub(super) fn packets(&self) -> &[Observation] {
+        &self.packets[..self.filled]
+    }
+
+    /// The addresses beside each packet; they mean something over IPv6 alone.
+    #[inline]
+    pub(super) fn pairs(&self) -> &[AddressPair] {
+        &self.pairs[..self.filled]
+    }
+}
+
+/// The place of a packet that is decoded where it stays: first the packet, then its clock, then its hash.
+pub struct Next<'a> {
+    packet: &'a mut Observation,
+    pair: &'a mut AddressPair,
+}
+
+impl Next<'_> {
+    /// When it was captured.
+    #[inline(always)]
+    pub fn timestamp(&self) -> Timestamp {
+        self.packet.timestamp
+    }
+
+    /// Whole, first or later fragment.
+    #[inline(always)]
+    pub fn fragment(&self) -> Fragment {
+        self.packet.fragment
+    }
+
+    /// Sets the observation clock as it stands with the packet.
+    #[inline(always)]
+    pub fn set_clock(&mut self, clock: Timestamp) {
+        self.packet.clock = clock;
+    }
+
+    /// The packet, before it is hashed: the place of its hash is that of its fragment identification.
+    pub fn packet(&self) -> Packet {
+        let Observation { source, destination, ip_version, .. } = *self.packet;
+        let (source, destination) = match ip_version {
+            IpVersion::V4 => (widened(source), widened(destination)),
+            IpVersion::V6 => (self.pair.source, self.pair.destination),
+        };
+        Packet {
+            timestamp: self.packet.timestamp,
+            source,
+            destination,
+            octets: self.packet.octets,
+            interface: self.packet.interface,
+            fragment_id: self.packet.hash,
+            source_port: self.packet.source_port,
+            destination_port: self.packet.destination_port,
+            tcp_flags: self.packet.tcp_flags,
+            vlan: self.packet.vlan,
+            protocol: self.packet.protocol,
+            tos: self.packet.tos,
+            ip_version,
+            fragment: self.packet.fragment,
+        }
+    }
+
+    /// Sets the hash of the packet's Flow Key, and gives it.
+    #[inline(always)]
+    pub fn hash(&mut self, hasher: &KeyHasher) -> KeyHash {
+        let packet = &mut *self.packet;
+        let ports = (packet.source_port, packet.destination_port);
+        let hash = match packet.ip_version {
+            IpVersion::V4 => hasher.ipv4(packet.source, packet.destination, ports, packet.protocol),
+            IpVersion::V6 => hasher.ipv6(self.pair.source, self.pair.destination, ports, packet.protocol),
+        };
+        packet.hash = hash.index();
+        hash
+    }
+
+    #[inline(always)]
+    fn put(&mut self, ip_version: IpVersion, source: [u8; 4], destination: [u8; 4], fields: Fields) {
+        // Field by field: a packet put together elsewhere and copied here is waited for when it is hashed.
+        let packet = &mut *self.packet;
+        packet.timestamp = fields.timestamp;
+        packet.source = source;
+        packet.destination = destination;
+        packet.octets = fields.octets;
+        packet.interface = fields.interface;
+        packet.hash = fields.fragment_id;
+        packet.source_port = fields.source_port;
+        packet.destination_port = fields.destination_port;
+        packet.tcp_flags = fields.tcp_flags;
+        packet.vlan = fields.vlan;
+        packet.protocol = fields.protocol;
+        packet.tos = fields.tos;
+        packet.ip_version = ip_version;
+        packet.fragment = fields.fragment;
+    }
+}
+
+impl Place for Next<'_> {
+    #[inline(always)]
+    fn put_ipv4(&mut self, source: [u8; 4], destination: [u8; 4], fields: Fields) {
+        self.put(IpVersion::V4, source, destination, fields);
+    }
+
+    #[inline(always)]
+    fn put_ipv6(&mut self, source: [u8; 16], destination: [u8; 16], fields: Fields) {
+        let head = |address: [u8; 16]| [address[0], address[1], address[2], address[3]];
+        self.put(IpVersion::V6, head(source), head(destination), fields);
+        *self.pair = AddressPair { source, destination };
+    }
+}
+
+/// A packet with the place of its addresses. They are looked up only over IPv6: a reference to them would be read ahead for
+/// every packet, from a cache line that nobody has asked for.
+#[derive(Clone, Copy)]
+pub(super) struct Seen<'a> {
+    pub(super) packet: &'a Observation,
+    pub(super) pairs: &'a [AddressPair],
+    pub(super) at: usize,
+}
+
+impl Seen<'_> {
+    /// The addresses of an IPv6 packet.
+    #[inline(always)]
+    pub(super) fn pair(&self) -> AddressPair {
+        self.pairs[self.at]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_packet_crosses_in_48_octets() {
+        assert_eq!(size_of::<Observation>(), 48);
+    }
+}
