@@ -58,8 +58,8 @@ impl ExportClock {
     }
 
     /// Takes note of records put into the message, the newest of which was due at `newest`.
-    pub fn see(&mut self, newest: Option<Timestamp>) {
-        self.newest = self.newest.max(newest);
+    pub fn see(&mut self, newest: Timestamp) {
+        self.newest = self.newest.max(Some(newest));
     }
 
     /// Takes note of the time, for messages of a run that saw no record.

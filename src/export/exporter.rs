@@ -172,7 +172,7 @@ impl<F: Framing> TemplateExporter<F> {
     /// empty and was begun with it (`begun`).
     fn fill(&mut self, records: &[FlowRecord], mut begun: bool) -> usize {
         let mut tally = Tally::default();
-        let mut newest = None;
+        let mut newest = Timestamp::EPOCH;
         for record in records {
             if !std::mem::take(&mut begun) && !self.framing.admits(record) {
                 break;
@@ -182,10 +182,12 @@ impl<F: Framing> TemplateExporter<F> {
             template::write(kind, F::DIALECT, record, self.framing.boot_millis(), room);
             self.framing.add(record);
             tally.add(record);
-            newest = newest.max(Some(record.ended));
+            newest = newest.max(record.ended);
         }
-        self.pending.count(tally);
-        self.clock.see(newest);
+        if tally.records > 0 {
+            self.pending.count(tally);
+            self.clock.see(newest);
+        }
         tally.records as usize
     }
 

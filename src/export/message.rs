@@ -93,10 +93,16 @@ impl Message {
     #[inline]
     fn room_for(&mut self, record: usize) -> &mut [u8; ROOM] {
         let start = self.length;
-        if start + ROOM > self.octets.len() {
-            self.grow(start + ROOM);
-        }
         self.length += record;
+        if self.octets.len() - start < ROOM {
+            return self.grow_room(start);
+        }
+        self.octets[start..].first_chunk_mut().expect("it is long enough")
+    }
+
+    #[cold]
+    fn grow_room(&mut self, start: usize) -> &mut [u8; ROOM] {
+        self.grow(start + ROOM);
         self.octets[start..].first_chunk_mut().expect("it has grown")
     }
 
@@ -118,6 +124,12 @@ impl Message {
         self.set = Some(self.length);
         self.put_u16(id);
         self.put_u16(0);
+    }
+
+    /// Empties the Set whose header stands at `start`, and takes away what was written behind it.
+    fn reopen_set(&mut self, start: usize) {
+        self.length = start + SET_HEADER;
+        self.set = Some(start);
     }
 
     /// Ends the Set begun last: pads it with zeros to a multiple of `alignment` octets and fills in its length.
@@ -155,7 +167,9 @@ struct PendingSet {
     message: Message,
     /// The length of a record in octets.
     record: usize,
-    /// By how much the next record makes the message longer: by a Set header too if it is the first one.
+    /// By how much the first record makes the message longer: by a Set header and padding too.
+    first: usize,
+    /// By how much the next one does.
     next: usize,
 }
 
@@ -163,16 +177,17 @@ impl Pending {
     /// Nothing waiting. Messages will have `header` octets before the first Set, Sets be padded to a multiple of
     /// `alignment` octets.
     pub fn new(layouts: [Layout; Kind::COUNT], header: usize, alignment: usize) -> Pending {
+        // The padding is at most one short of the alignment: reserved once a Set instead of computed each time.
+        let set_header = SET_HEADER + alignment - 1;
         let sets = std::array::from_fn(|kind| {
-            let record = layouts[kind].length;
-            PendingSet { message: Message::default(), record, next: 0 }
+            let layout: &Layout = &layouts[kind];
+            let mut message = Message::default();
+            message.begin(header);
+            message.open_set(layout.id);
+            let first = set_header + layout.length;
+            PendingSet { message, record: layout.length, first, next: first }
         });
-        let mut pending =
-            Pending { layouts, sets, header, alignment, length: header, tally: Tally::default() };
-        for kind in 0..Kind::COUNT {
-            pending.begin(kind);
-        }
-        pending
+        Pending { layouts, sets, header, alignment, length: header, tally: Tally::default() }
     }
 
     /// The Template of each kind.
@@ -209,10 +224,9 @@ impl Pending {
         self.tally += tally;
     }
 
-    /// Takes all that waits as a message without its header, a Set a kind. What follows must begin with
-    /// [`Pending::clear`].
+    /// Takes all that waits as a message, a Set a kind; its header is to be filled in. [`Pending::clear`] must follow.
     pub fn take(&mut self) -> Message {
-        let mut filled = self.sets.iter_mut().filter(|set| set.next == set.record);
+        let mut filled = self.sets.iter_mut().filter(|set| set.is_filled());
         let mut message = filled.next().map(|first| std::mem::take(&mut first.message)).unwrap_or_default();
         message.close_set(self.alignment);
         for other in filled {
@@ -222,28 +236,23 @@ impl Pending {
         message
     }
 
-    /// Forgets all that waits; `taken` is what [`Pending::take`] gave, for its memory.
-    pub fn clear(&mut self, taken: Option<Message>) {
-        let mut taken = taken;
-        for kind in 0..Kind::COUNT {
-            let set = &mut self.sets[kind];
-            if set.next == set.record {
-                if let Some(message) = taken.take() {
-                    set.message = message;
-                }
-                self.begin(kind);
+    /// Forgets all that waits. `taken` is what [`Pending::take`] gave, if it was called: it goes back to where it was from.
+    pub fn clear(&mut self, mut taken: Option<Message>) {
+        for set in self.sets.iter_mut().filter(|set| set.is_filled()) {
+            if let Some(message) = taken.take() {
+                set.message = message;
             }
+            set.message.reopen_set(self.header);
+            set.next = set.first;
         }
         self.length = self.header;
         self.tally = Tally::default();
     }
+}
 
-    fn begin(&mut self, kind: usize) {
-        let set = &mut self.sets[kind];
-        set.message.begin(self.header);
-        set.message.open_set(self.layouts[kind].id);
-        // The padding is at most one short of the alignment: reserved once a Set instead of computed each time.
-        set.next = SET_HEADER + self.alignment - 1 + set.record;
+impl PendingSet {
+    fn is_filled(&self) -> bool {
+        self.next != self.first
     }
 }
 

@@ -159,7 +159,7 @@ impl Exporter for NetFlow5 {
                     self.uptime.begin_packet(record);
                 }
                 self.uptime.add(record);
-                self.clock.see(Some(record.ended));
+                self.clock.see(record.ended);
                 self.put(record, share(record.packets, parts, part), share(record.octets, parts, part));
             }
             self.tally.add(record);
