@@ -168,8 +168,8 @@ impl<F: Framing> TemplateExporter<F> {
         ready != Ready::Down
     }
 
-    /// Adds records to the message until it takes no more, and gives how many it took. It takes the first one if it is
-    /// empty and was begun with it (`begun`).
+    /// Adds records to the message until it takes no more, and gives how many it took. With `begun` the message is empty and
+    /// was begun with the first of them, which it takes whatever it holds.
     fn fill(&mut self, records: &[FlowRecord], mut begun: bool) -> usize {
         let mut tally = Tally::default();
         let mut newest = Timestamp::EPOCH;
@@ -282,13 +282,8 @@ impl<F: Framing> TemplateExporter<F> {
                 records.next();
             }
             message.close_set(F::ALIGNMENT);
-            all_sent &= self.send(
-                &mut message,
-                part,
-                Contents { templates, data_records: 0 },
-                Tally::default(),
-                time,
-            );
+            let contents = Contents { templates, data_records: 0 };
+            all_sent &= self.send(&mut message, part, contents, Tally::default(), time);
         }
         all_sent
     }
@@ -532,5 +527,19 @@ mod tests {
         let (early, late) = (1_700_000_003_u32.to_be_bytes(), 2_100_000_003_u32.to_be_bytes());
         let expected = [(early, 12), (early, 1), (early, 2), (late, 1), (early, 1), (early, 1)];
         assert_eq!(counts, expected.map(|(seconds, count)| (seconds.to_vec(), count)));
+    }
+
+    #[test]
+    fn a_record_longer_than_the_clock_of_netflow9_begins_a_packet() {
+        let (outlet, collector) = collector(1472, true);
+        let clock = ExportClock::packets_of_message();
+        let mut exporter = TemplateExporter::new(NetFlow9::new(1), outlet, clock, &ExportOptions::default());
+        let longest = FlowRecord { start: Timestamp::EPOCH, ..record_v4() };
+        exporter.export(&[record_v4(), longest, longest, record_v4()]);
+        exporter.finish(later(0), &QUIET);
+        let messages = collector.messages.lock().expect("no panic");
+        let data = messages.iter().filter(|m| m[20..22] == [1, 0]);
+        assert_eq!(data.map(|m| m[3]).collect::<Vec<_>>(), [1, 1, 2]);
+        assert_eq!(exporter.delivery().sent.records, 4);
     }
 }
