@@ -48,11 +48,6 @@ impl Message {
         self.set = self.set.filter(|start| *start < length);
     }
 
-    /// Adds an octet.
-    pub fn put_u8(&mut self, value: u8) {
-        self.put(&[value]);
-    }
-
     /// Adds two octets.
     pub fn put_u16(&mut self, value: u16) {
         self.put(&value.to_be_bytes());
@@ -69,6 +64,7 @@ impl Message {
     }
 
     /// Adds octets as they are.
+    #[inline]
     pub fn put(&mut self, octets: &[u8]) {
         self.add(octets.len()).copy_from_slice(octets);
     }
@@ -78,6 +74,7 @@ impl Message {
     }
 
     /// Adds `count` octets, to be written over.
+    #[inline]
     fn add(&mut self, count: usize) -> &mut [u8] {
         let end = self.length + count;
         if end > self.octets.len() {
