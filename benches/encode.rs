@@ -1,8 +1,9 @@
 //! Encoding: records in, messages out to where nothing keeps them.
 //!
-//! An iteration is 1,000 records in the batches of the pipeline: a time of 1 µs is 1 ns a record. IPFIX goes to
-//! `/dev/null`. NetFlow has no files: it goes to a socket on this machine that nobody reads, which costs far more than
-//! to encode; `socket_alone` sends about as many octets in such pieces, to be taken off.
+//! An iteration is 1,000 records in the batches of the pipeline: a time of 1 µs is 1 ns a record. `ipfix_alone` and
+//! `netflow9_alone` are the encoding alone: their messages, of a file's length and of a datagram's, go nowhere. `ipfix`
+//! goes to `/dev/null` as a file does. Over UDP messages go to a socket on this machine that nobody reads, which costs far
+//! more than to encode; `socket_alone` sends about as many octets in such pieces, to be taken off.
 
 mod common;
 
@@ -13,7 +14,9 @@ use common::records::{records, times};
 use common::{Mix, check};
 use divan::{AllocProfiler, Bencher, counter::ItemsCount};
 use flowtap::collect::{DataRecord, MessageReader, to_flow_records};
-use flowtap::export::{self, Destination, Endpoint, ExportOptions, Exporter, MeteringStatistics, Tally};
+use flowtap::export::{
+    self, Destination, Endpoint, ExportOptions, Exporter, MeteringStatistics, Tally, discard,
+};
 use flowtap::time::Timestamp;
 
 #[global_allocator]
@@ -79,6 +82,24 @@ fn check_ipfix(mix: Mix) {
         to_flow_records(&record, &mut flows);
     }
     check("records read back", sum(&flows), expected);
+}
+
+/// The longest message in a file and over UDP on an Ethernet.
+const LIMITS: [usize; 2] = [16_384, 1_472];
+
+/// Every mix at both lengths of a message.
+fn alone() -> impl Iterator<Item = (Mix, usize)> {
+    LIMITS.into_iter().flat_map(|limit| MIXES.map(|mix| (mix, limit)))
+}
+
+#[divan::bench(args = alone(), min_time = 1)]
+fn ipfix_alone(bencher: Bencher<'_, '_>, (mix, limit): (Mix, usize)) {
+    export_rounds(bencher, mix, discard::ipfix(limit, &options()));
+}
+
+#[divan::bench(args = alone(), min_time = 1)]
+fn netflow9_alone(bencher: Bencher<'_, '_>, (mix, limit): (Mix, usize)) {
+    export_rounds(bencher, mix, discard::netflow9(limit, &options()));
 }
 
 #[divan::bench(args = MIXES, min_time = 1)]

@@ -1,6 +1,5 @@
 //! Records and ticks in; the time a message is stamped with (Export Time, RFC 7011 §3.1; UNIX Secs, RFC 3954 §5.1), out.
 
-use crate::flow::FlowRecord;
 use crate::time::Timestamp;
 
 /// Which time the messages of an exporter are of.
@@ -58,10 +57,9 @@ impl ExportClock {
         }
     }
 
-    /// Takes note of a record put into the message.
-    #[inline]
-    pub fn see(&mut self, record: &FlowRecord) {
-        self.newest = self.newest.max(Some(record.ended));
+    /// Takes note of records put into the message, the newest of which was due at `newest`.
+    pub fn see(&mut self, newest: Timestamp) {
+        self.newest = self.newest.max(Some(newest));
     }
 
     /// Takes note of the time, for messages of a run that saw no record.

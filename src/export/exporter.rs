@@ -9,7 +9,7 @@ use crate::export::clock::{ExportClock, last_done};
 use crate::export::message::{Message, Pending};
 use crate::export::outlet::{Outlet, Ready};
 use crate::export::statistics::{OptionsRecord, Row, Statistics};
-use crate::export::template::{Dialect, Kind, Layout};
+use crate::export::template::{self, Dialect, Kind, Layout};
 use crate::export::{Delivery, ExportOptions, Exporter, MeteringStatistics, Tally};
 use crate::flow::FlowRecord;
 use crate::time::Timestamp;
@@ -97,7 +97,6 @@ pub struct TemplateExporter<F> {
     framing: F,
     outlet: Outlet,
     pending: Pending,
-    message: Message,
     clock: ExportClock,
     /// The longest message, as the outlet said last.
     limit: usize,
@@ -138,8 +137,7 @@ impl<F: Framing> TemplateExporter<F> {
             framing,
             limit: outlet.limit(),
             outlet,
-            pending: Pending::new(layouts, F::ALIGNMENT),
-            message: Message::default(),
+            pending: Pending::new(layouts, F::HEADER, F::ALIGNMENT),
             clock,
             templates: Templates {
                 interval: options.template_refresh,
@@ -170,6 +168,29 @@ impl<F: Framing> TemplateExporter<F> {
         ready != Ready::Down
     }
 
+    /// Adds records to the message until it takes no more, and gives how many it took. With `begun` the message is empty and
+    /// was begun with the first of them, which it takes whatever it holds.
+    fn fill(&mut self, records: &[FlowRecord], mut begun: bool) -> usize {
+        let mut tally = Tally::default();
+        let mut newest = Timestamp::EPOCH;
+        for record in records {
+            if !std::mem::take(&mut begun) && !self.framing.admits(record) {
+                break;
+            }
+            let kind = Kind::of(record);
+            let Some(room) = self.pending.room(kind, self.limit) else { break };
+            template::write(kind, F::DIALECT, record, self.framing.boot_millis(), room);
+            self.framing.add(record);
+            tally.add(record);
+            newest = newest.max(record.ended);
+        }
+        if tally.records > 0 {
+            self.pending.count(tally);
+            self.clock.see(newest);
+        }
+        tally.records as usize
+    }
+
     /// Sends the records that wait.
     #[inline(never)]
     fn flush(&mut self) {
@@ -179,25 +200,32 @@ impl<F: Framing> TemplateExporter<F> {
                 if self.templates.due {
                     self.send_templates(time);
                 }
-                self.message.begin(F::HEADER);
-                self.pending.write(&mut self.message);
+                let mut message = self.pending.take();
                 let tally = self.pending.tally();
                 // No message holds more records than octets.
                 let contents = Contents { templates: 0, data_records: tally.records as u32 };
-                self.send(Part::Flows, contents, tally, time);
+                self.send(&mut message, Part::Flows, contents, tally, time);
+                self.pending.clear(Some(message));
             } else {
                 self.outlet.lose(self.pending.tally(), time);
+                self.pending.clear(None);
             }
-            self.pending.clear();
         }
         self.waiting_since = None;
         self.framing.end_message();
         self.clock.end_message();
     }
 
-    fn send(&mut self, part: Part, contents: Contents, tally: Tally, time: Timestamp) -> bool {
-        self.framing.seal(&mut self.message, part, contents, time);
-        let sent = self.outlet.send(self.message.octets(), tally, time);
+    fn send(
+        &mut self,
+        message: &mut Message,
+        part: Part,
+        contents: Contents,
+        tally: Tally,
+        time: Timestamp,
+    ) -> bool {
+        self.framing.seal(message, part, contents, time);
+        let sent = self.outlet.send(message.octets(), tally, time);
         self.limit = self.outlet.limit();
         self.templates.messages_since += 1;
         if self.outlet.forgets_templates() && self.templates.messages_since >= self.templates.messages {
@@ -232,28 +260,30 @@ impl<F: Framing> TemplateExporter<F> {
         let alone = set == F::OPTIONS_TEMPLATE_SET;
         let mut records = records.iter().peekable();
         let mut all_sent = true;
+        let mut message = Message::default();
         while records.peek().is_some() {
-            self.message.begin(F::HEADER);
+            message.begin(F::HEADER);
             let mut templates = 0;
             while let Some(record) = records.peek() {
-                let before = self.message.len();
+                let before = message.len();
                 if templates == 0 || alone {
-                    self.message.open_set(set);
+                    message.open_set(set);
                 }
-                write(&self.framing, &mut self.message, record);
+                write(&self.framing, &mut message, record);
                 // A single record goes out whatever its length: there is no other way to send it.
-                if self.message.len().next_multiple_of(F::ALIGNMENT) > self.limit && templates > 0 {
-                    self.message.truncate(before);
+                if message.len().next_multiple_of(F::ALIGNMENT) > self.limit && templates > 0 {
+                    message.truncate(before);
                     break;
                 }
                 if alone {
-                    self.message.close_set(F::ALIGNMENT);
+                    message.close_set(F::ALIGNMENT);
                 }
                 templates += 1;
                 records.next();
             }
-            self.message.close_set(F::ALIGNMENT);
-            all_sent &= self.send(part, Contents { templates, data_records: 0 }, Tally::default(), time);
+            message.close_set(F::ALIGNMENT);
+            let contents = Contents { templates, data_records: 0 };
+            all_sent &= self.send(&mut message, part, contents, Tally::default(), time);
         }
         all_sent
     }
@@ -276,33 +306,32 @@ impl<F: Framing> TemplateExporter<F> {
             last_lost,
         };
         let records = self.framing.options(statistics);
-        self.message.begin(F::HEADER);
+        let mut message = Message::default();
+        message.begin(F::HEADER);
         for record in &records {
-            self.message.open_set(self.framing.options_template_id(record));
+            message.open_set(self.framing.options_template_id(record));
             for Row { element, value } in record.scope.iter().chain(&record.values) {
-                self.message.put_uint(*value, element.length);
+                message.put_uint(*value, element.length);
             }
-            self.message.close_set(F::ALIGNMENT);
+            message.close_set(F::ALIGNMENT);
         }
         let contents = Contents { templates: 0, data_records: records.len() as u32 };
-        self.send(Part::Statistics, contents, Tally::default(), time);
+        self.send(&mut message, Part::Statistics, contents, Tally::default(), time);
     }
 }
 
 impl<F: Framing> Exporter for TemplateExporter<F> {
     fn export(&mut self, records: &[FlowRecord]) {
-        for record in records {
-            if !self.framing.admits(record) {
-                self.flush();
+        let mut rest = records;
+        let mut begun = false;
+        loop {
+            rest = &rest[self.fill(rest, begun)..];
+            let Some(record) = rest.first() else { break };
+            begun = !self.framing.admits(record);
+            self.flush();
+            if begun {
                 self.framing.begin_message(record);
             }
-            let kind = Kind::of(record);
-            if F::HEADER + self.pending.length_with(kind) > self.limit {
-                self.flush();
-            }
-            self.framing.add(record);
-            self.clock.see(record);
-            self.pending.push(kind, record, self.framing.boot_millis());
         }
     }
 
@@ -498,5 +527,19 @@ mod tests {
         let (early, late) = (1_700_000_003_u32.to_be_bytes(), 2_100_000_003_u32.to_be_bytes());
         let expected = [(early, 12), (early, 1), (early, 2), (late, 1), (early, 1), (early, 1)];
         assert_eq!(counts, expected.map(|(seconds, count)| (seconds.to_vec(), count)));
+    }
+
+    #[test]
+    fn a_record_longer_than_the_clock_of_netflow9_begins_a_packet() {
+        let (outlet, collector) = collector(1472, true);
+        let clock = ExportClock::packets_of_message();
+        let mut exporter = TemplateExporter::new(NetFlow9::new(1), outlet, clock, &ExportOptions::default());
+        let longest = FlowRecord { start: Timestamp::EPOCH, ..record_v4() };
+        exporter.export(&[record_v4(), longest, longest, record_v4()]);
+        exporter.finish(later(0), &QUIET);
+        let messages = collector.messages.lock().expect("no panic");
+        let data = messages.iter().filter(|m| m[20..22] == [1, 0]);
+        assert_eq!(data.map(|m| m[3]).collect::<Vec<_>>(), [1, 1, 2]);
+        assert_eq!(exporter.delivery().sent.records, 4);
     }
 }

@@ -1,22 +1,20 @@
 //! Octets of one message: numbers in network byte order in, a bounded buffer out, with Sets (RFC 7011 §3.3, FlowSets in
 //! RFC 3954 §5) whose lengths are filled in from what was written. And the Data Records that wait for a message.
 
-use byteorder::{BigEndian, ByteOrder, WriteBytesExt};
+use byteorder::{BigEndian, ByteOrder};
 
 use crate::export::Tally;
-use crate::export::template::{CHUNK, Image, Kind, Layout};
-use crate::flow::FlowRecord;
+use crate::export::template::{Kind, Layout, ROOM};
 
 /// Octets of a Set header: its ID and its length (RFC 7011 §3.3.2, RFC 3954 §5.2).
 pub const SET_HEADER: usize = 4;
 
-/// Why writing to a message cannot fail.
-const GROWS: &str = "a Vec takes what is written to it";
-
 /// A message being written.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Message {
+    /// What was written, and behind it what is free to write to: it grows to what one message needs and stays.
     octets: Vec<u8>,
+    length: usize,
     /// Where the open Set's header stands.
     set: Option<usize>,
 }
@@ -24,78 +22,119 @@ pub struct Message {
 impl Message {
     /// Forgets what was written and leaves `header` octets to be filled in at the end.
     pub fn begin(&mut self, header: usize) {
-        self.octets.clear();
-        self.octets.resize(header, 0);
+        self.length = 0;
         self.set = None;
+        self.put_zeros(header);
     }
 
     /// Octets so far.
     pub fn len(&self) -> usize {
-        self.octets.len()
+        self.length
     }
 
     /// All octets so far.
     pub fn octets(&self) -> &[u8] {
-        &self.octets
+        &self.octets[..self.length]
     }
 
     /// The header's octets, and whatever follows them.
     pub fn octets_mut(&mut self) -> &mut [u8] {
-        &mut self.octets
+        &mut self.octets[..self.length]
     }
 
     /// Takes away what was written from `length` on, and with it a Set begun there.
     pub fn truncate(&mut self, length: usize) {
-        self.octets.truncate(length);
+        self.length = self.length.min(length);
         self.set = self.set.filter(|start| *start < length);
-    }
-
-    /// Adds an octet.
-    pub fn put_u8(&mut self, value: u8) {
-        self.octets.push(value);
     }
 
     /// Adds two octets.
     pub fn put_u16(&mut self, value: u16) {
-        self.octets.write_u16::<BigEndian>(value).expect(GROWS);
+        self.put(&value.to_be_bytes());
     }
 
     /// Adds four octets.
     pub fn put_u32(&mut self, value: u32) {
-        self.octets.write_u32::<BigEndian>(value).expect(GROWS);
+        self.put(&value.to_be_bytes());
     }
 
     /// Adds a number in `length` octets, the length of its element, in which it must fit (RFC 7011 §6.2).
     pub fn put_uint(&mut self, value: u64, length: u16) {
-        self.octets.write_uint::<BigEndian>(value, usize::from(length)).expect(GROWS);
+        BigEndian::write_uint(self.add(length.into()), value, length.into());
     }
 
     /// Adds octets as they are.
+    #[inline]
     pub fn put(&mut self, octets: &[u8]) {
-        self.octets.extend_from_slice(octets);
+        self.add(octets.len()).copy_from_slice(octets);
+    }
+
+    fn put_zeros(&mut self, count: usize) {
+        self.add(count).fill(0);
+    }
+
+    /// Adds `count` octets, to be written over.
+    #[inline]
+    fn add(&mut self, count: usize) -> &mut [u8] {
+        let end = self.length + count;
+        if end > self.octets.len() {
+            self.grow(end);
+        }
+        let added = &mut self.octets[self.length..end];
+        self.length = end;
+        added
+    }
+
+    /// Adds `record` octets, to be written over by a Data Record of that length, and gives them with what of its
+    /// [`ROOM`] is behind them.
+    #[inline]
+    fn room_for(&mut self, record: usize) -> &mut [u8; ROOM] {
+        let start = self.length;
+        self.length += record;
+        if self.octets.len() - start < ROOM {
+            return self.grow_room(start);
+        }
+        self.octets[start..].first_chunk_mut().expect("it is long enough")
+    }
+
+    #[cold]
+    fn grow_room(&mut self, start: usize) -> &mut [u8; ROOM] {
+        self.grow(start + ROOM);
+        self.octets[start..].first_chunk_mut().expect("it has grown")
+    }
+
+    #[cold]
+    fn grow(&mut self, least: usize) {
+        self.octets.resize(least.max(2 * self.octets.len()), 0);
     }
 
     /// Writes over two octets, for a length or a count that is known only afterwards.
     pub fn set_u16(&mut self, at: usize, value: usize) {
         let value =
             u16::try_from(value).expect("a message is shorter than 65,536 octets, and so is all in it");
-        BigEndian::write_u16(&mut self.octets[at..], value);
+        BigEndian::write_u16(&mut self.octets_mut()[at..], value);
     }
 
     /// Begins a Set.
     pub fn open_set(&mut self, id: u16) {
         debug_assert!(self.set.is_none(), "one Set at a time");
-        self.set = Some(self.octets.len());
+        self.set = Some(self.length);
         self.put_u16(id);
         self.put_u16(0);
+    }
+
+    /// Empties the Set whose header stands at `start`, and takes away what was written behind it.
+    fn reopen_set(&mut self, start: usize) {
+        self.length = start + SET_HEADER;
+        self.set = Some(start);
     }
 
     /// Ends the Set begun last: pads it with zeros to a multiple of `alignment` octets and fills in its length.
     pub fn close_set(&mut self, alignment: usize) {
         let Some(start) = self.set.take() else { return };
-        let length = (self.octets.len() - start).next_multiple_of(alignment);
+        let length = (self.length - start).next_multiple_of(alignment);
         debug_assert!(length > SET_HEADER, "no empty Set");
-        self.octets.resize(start + length, 0);
+        self.put_zeros(start + length - self.length);
         self.set_u16(start + size_of::<u16>(), length);
     }
 }
@@ -105,35 +144,47 @@ impl Message {
 /// A message that held its records in the order they came would begin a new Set wherever the kind changes, which in
 /// mixed traffic is every second record. Kept kind by kind a message has at most one Set of each, the order within a kind
 /// stays, and what is in a message does not depend on how the records came in batches.
+///
+/// Each Set is written as the first of a message of its own. When they leave, those of the other kinds are copied behind that
+/// of the first kind; where all records are of one kind, as in a flood, nothing is copied.
 pub struct Pending {
     layouts: [Layout; Kind::COUNT],
     sets: [PendingSet; Kind::COUNT],
-    image: Image,
+    /// Octets of a message header.
+    header: usize,
     alignment: usize,
-    /// What the Sets come to, their headers and padding included.
+    /// What the message comes to, headers and padding included.
     length: usize,
     tally: Tally,
 }
 
 /// The Data Records of one kind.
-#[derive(Clone, Default)]
 struct PendingSet {
-    /// Longer than what is written to it by [`CHUNK`]; grows to what one message holds and stays.
-    octets: Vec<u8>,
-    written: usize,
+    /// A message header, a Set header and the records.
+    message: Message,
+    /// The length of a record in octets.
+    record: usize,
+    /// By how much the first record makes the message longer: by a Set header and padding too.
+    first: usize,
+    /// By how much the next one does.
+    next: usize,
 }
 
 impl Pending {
-    /// Nothing waiting. Sets will be padded to a multiple of `alignment` octets.
-    pub fn new(layouts: [Layout; Kind::COUNT], alignment: usize) -> Pending {
-        Pending {
-            layouts,
-            sets: std::array::from_fn(|_| PendingSet::default()),
-            image: Image::new(),
-            alignment,
-            length: 0,
-            tally: Tally::default(),
-        }
+    /// Nothing waiting. Messages will have `header` octets before the first Set, Sets be padded to a multiple of
+    /// `alignment` octets.
+    pub fn new(layouts: [Layout; Kind::COUNT], header: usize, alignment: usize) -> Pending {
+        // The padding is at most one short of the alignment: reserved once a Set instead of computed each time.
+        let set_header = SET_HEADER + alignment - 1;
+        let sets = std::array::from_fn(|kind| {
+            let layout: &Layout = &layouts[kind];
+            let mut message = Message::default();
+            message.begin(header);
+            message.open_set(layout.id);
+            let first = set_header + layout.length;
+            PendingSet { message, record: layout.length, first, next: first }
+        });
+        Pending { layouts, sets, header, alignment, length: header, tally: Tally::default() }
     }
 
     /// The Template of each kind.
@@ -151,60 +202,54 @@ impl Pending {
         self.tally.records == 0
     }
 
-    /// How long the Sets would be with a record of this kind more.
+    /// Room for a record of this kind in its Set; none if the message would be longer than `limit` with it and there are
+    /// others in it.
     #[inline]
-    pub fn length_with(&self, kind: Kind) -> usize {
-        let record = self.layouts[kind.index()].length;
-        let header = if self.sets[kind.index()].written == 0 {
-            // The padding is at most one short of the alignment: reserved once a Set instead of computed each time.
-            SET_HEADER + self.alignment - 1
-        } else {
-            0
-        };
-        self.length + header + record
-    }
-
-    /// Adds a record; `kind` is its kind, `boot_millis` as in [`Image::write`].
-    #[inline]
-    pub fn push(&mut self, kind: Kind, record: &FlowRecord, boot_millis: u64) {
-        self.length = self.length_with(kind);
-        let layout = &self.layouts[kind.index()];
+    pub fn room(&mut self, kind: Kind, limit: usize) -> Option<&mut [u8; ROOM]> {
         let set = &mut self.sets[kind.index()];
-        if set.octets.len() < set.written + layout.length + CHUNK {
-            set.grow(layout.length);
+        let length = self.length + set.next;
+        if length > limit && self.length > self.header {
+            return None;
         }
-        self.image.write(record, boot_millis);
-        layout.copy(&self.image, &mut set.octets[set.written..]);
-        set.written += layout.length;
-        self.tally.add(record);
+        self.length = length;
+        set.next = set.record;
+        Some(set.message.room_for(set.record))
     }
 
-    /// Writes all that waits to `message`, a Set a kind.
-    pub fn write(&self, message: &mut Message) {
-        for (layout, set) in self.layouts.iter().zip(&self.sets) {
-            if set.written > 0 {
-                message.open_set(layout.id);
-                message.put(&set.octets[..set.written]);
-                message.close_set(self.alignment);
+    /// Counts records for which [`Pending::room`] was taken.
+    pub fn count(&mut self, tally: Tally) {
+        self.tally += tally;
+    }
+
+    /// Takes all that waits as a message, a Set a kind; its header is to be filled in. [`Pending::clear`] must follow.
+    pub fn take(&mut self) -> Message {
+        let mut filled = self.sets.iter_mut().filter(|set| set.is_filled());
+        let mut message = filled.next().map(|first| std::mem::take(&mut first.message)).unwrap_or_default();
+        message.close_set(self.alignment);
+        for other in filled {
+            other.message.close_set(self.alignment);
+            message.put(&other.message.octets()[self.header..]);
+        }
+        message
+    }
+
+    /// Forgets all that waits. `taken` is what [`Pending::take`] gave, if it was called: it goes back to where it was from.
+    pub fn clear(&mut self, mut taken: Option<Message>) {
+        for set in self.sets.iter_mut().filter(|set| set.is_filled()) {
+            if let Some(message) = taken.take() {
+                set.message = message;
             }
+            set.message.reopen_set(self.header);
+            set.next = set.first;
         }
-    }
-
-    /// Forgets all that waits.
-    pub fn clear(&mut self) {
-        for set in &mut self.sets {
-            set.written = 0;
-        }
-        self.length = 0;
+        self.length = self.header;
         self.tally = Tally::default();
     }
 }
 
 impl PendingSet {
-    #[cold]
-    fn grow(&mut self, record: usize) {
-        let length = (2 * self.octets.len()).max(self.written + record + CHUNK);
-        self.octets.resize(length, 0);
+    fn is_filled(&self) -> bool {
+        self.next != self.first
     }
 }
 

@@ -4,7 +4,7 @@
 //! what became of them. [`open`] makes one of a [`Destination`]. For the message formats the path of a record is
 //!
 //! ```text
-//!  FlowRecord ─► template (image, copy steps) ─► message (Sets) ─► ipfix | netflow9 | netflow5 (header)
+//!  FlowRecord ─► template (Data Record) ─► message (Sets) ─► ipfix | netflow9 | netflow5 (header)
 //!                                                     ─► outlet (account of sent and lost) ─► transport
 //! ```
 //!
@@ -12,6 +12,8 @@
 
 mod clock;
 pub mod destination;
+#[doc(hidden)] // for benches/encode.rs
+pub mod discard;
 pub mod element;
 mod exporter;
 mod ipfix;

@@ -40,6 +40,23 @@ mod header {
     pub const END: usize = 24;
 }
 
+/// Where the fields of a record stand. What is not written is 0: the next hop (8), the output interface (14), the AS
+/// numbers (40, 42) and the prefix lengths (44, 45) are not known to a tap, the rest (36, 46) is padding.
+mod field {
+    pub const SOURCE: usize = 0;
+    pub const DESTINATION: usize = 4;
+    pub const INPUT: usize = 12;
+    pub const PACKETS: usize = 16;
+    pub const OCTETS: usize = 20;
+    pub const FIRST: usize = 24;
+    pub const LAST: usize = 28;
+    pub const SOURCE_PORT: usize = 32;
+    pub const DESTINATION_PORT: usize = 34;
+    pub const TCP_FLAGS: usize = 37;
+    pub const PROTOCOL: usize = 38;
+    pub const TOS: usize = 39;
+}
+
 /// An exporter of NetFlow v5.
 pub struct NetFlow5 {
     outlet: Outlet,
@@ -112,28 +129,21 @@ impl NetFlow5 {
         let boot = self.uptime.boot_millis();
         let uptime = |time: Timestamp| u32::try_from(time.millis().saturating_sub(boot)).unwrap_or(u32::MAX);
         let [_, flags] = record.tcp_flags().to_be_bytes();
-        let before = self.message.len();
-        self.message.put(&record.source[..4]);
-        self.message.put(&record.destination[..4]);
-        self.message.put_u32(0); // nexthop
-        self.message.put_u16(u16::try_from(record.interface).unwrap_or_default());
-        self.message.put_u16(0); // output
-        self.message.put_u32(packets);
-        self.message.put_u32(octets);
-        self.message.put_u32(uptime(record.start));
-        self.message.put_u32(uptime(record.end));
-        self.message.put_u16(record.source_port);
-        self.message.put_u16(record.destination_port);
-        self.message.put_u8(0); // pad1
-        self.message.put_u8(flags);
-        self.message.put_u8(record.protocol);
-        self.message.put_u8(record.tos);
-        self.message.put_u16(0); // src_as
-        self.message.put_u16(0); // dst_as
-        self.message.put_u8(0); // src_mask
-        self.message.put_u8(0); // dst_mask
-        self.message.put_u16(0); // pad2
-        debug_assert_eq!(self.message.len() - before, RECORD);
+        let mut out = [0; RECORD];
+        out[field::SOURCE..][..4].copy_from_slice(&record.source[..4]);
+        out[field::DESTINATION..][..4].copy_from_slice(&record.destination[..4]);
+        let input = u16::try_from(record.interface).unwrap_or_default();
+        BigEndian::write_u16(&mut out[field::INPUT..], input);
+        BigEndian::write_u32(&mut out[field::PACKETS..], packets);
+        BigEndian::write_u32(&mut out[field::OCTETS..], octets);
+        BigEndian::write_u32(&mut out[field::FIRST..], uptime(record.start));
+        BigEndian::write_u32(&mut out[field::LAST..], uptime(record.end));
+        BigEndian::write_u16(&mut out[field::SOURCE_PORT..], record.source_port);
+        BigEndian::write_u16(&mut out[field::DESTINATION_PORT..], record.destination_port);
+        out[field::TCP_FLAGS] = flags;
+        out[field::PROTOCOL] = record.protocol;
+        out[field::TOS] = record.tos;
+        self.message.put(&out);
         self.count += 1;
     }
 }
@@ -159,7 +169,7 @@ impl Exporter for NetFlow5 {
                     self.uptime.begin_packet(record);
                 }
                 self.uptime.add(record);
-                self.clock.see(record);
+                self.clock.see(record.ended);
                 self.put(record, share(record.packets, parts, part), share(record.octets, parts, part));
             }
             self.tally.add(record);

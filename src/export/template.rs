@@ -1,154 +1,112 @@
 //! Flow Records in, Data Records out, and the Template Records that describe them (RFC 7011 §3.4.1, RFC 3954 §5.2).
 //!
-//! A record is first written as an [`Image`]: every field an exporter may send, big-endian, at a fixed offset. A
-//! [`Layout`] is a list of fields of the image under one Template ID, compiled once to copy steps; fields that lie side
-//! by side in the image and in the template are one step. Template and data are both read off the same list, so
-//! they cannot disagree. Walking the list for each record instead costs ten times as much.
+//! [`fields`] is the table: every element of a record with its value, in order. A Template is read off it by taking the
+//! elements, a Data Record by taking the values, so the two cannot disagree. It is compiled once for each [`Kind`] and
+//! [`Dialect`], so that each field's place in the record is a constant and [`write`] is stores one after the other.
 
-use bytemuck::{Pod, Zeroable};
-
-use crate::decode::IpVersion;
+use crate::decode::{IpVersion, tcp_flags};
 use crate::export::element::{self, Element};
-use crate::flow::FlowRecord;
+use crate::flow::{EndReason, FlowRecord};
+use crate::time::Timestamp;
 
 /// The first Template ID (RFC 7011 §3.4.1, RFC 3954 §5.2); those below are Set IDs of other meaning.
 const FIRST_TEMPLATE_ID: u16 = 256;
 
-/// A field of the image: an element, and where it lies there.
+/// A field of a Template Record.
 #[derive(Clone, Copy, Debug)]
 pub struct Field {
     /// What it is.
     pub element: &'static Element,
     /// Its length on the wire in octets: the element's own, or less (RFC 7011 §6.2).
     pub length: u16,
-    offset: usize,
 }
 
-/// Octets the image is padded by, and a step copies at a time: a copy of fixed length is two instructions, one of any
-/// length a call. What a step writes too much, the next one or the next record writes over.
-pub const CHUNK: usize = 32;
-
-macro_rules! image {
-    (@length $element:ident) => { element::$element.length as usize };
-    (@length $element:ident $reduced:literal) => { $reduced };
-    ($($member:ident: $element:ident $(reduced to $reduced:literal)?;)*) => {
-        /// Every field of a record that an exporter may send, big-endian; members are octets, so there are no gaps.
-        #[repr(C)]
-        #[derive(Clone, Copy, Pod, Zeroable)]
-        pub struct Image {
-            $($member: [u8; image!(@length $element $($reduced)?)],)*
-            slack: [u8; CHUNK],
-        }
-
-        /// The fields of the image by the name of their member.
-        mod field {
-            use super::{element, Field, Image};
-            $(
-                #[allow(non_upper_case_globals)] // named after the member
-                pub const $member: Field = Field {
-                    element: &element::$element,
-                    length: image!(@length $element $($reduced)?) as u16,
-                    offset: std::mem::offset_of!(Image, $member),
-                };
-            )*
-        }
-    };
+/// Takes the fields of a record one after the other.
+trait Fields {
+    /// Takes a field; its length is that of the value's type.
+    fn put(&mut self, element: &'static Element, value: impl Value);
 }
 
-// In the order of the commonest template, IPv4 over IPFIX, so that it is a single step.
-image! {
-    source_ipv6: SOURCE_IPV6_ADDRESS;
-    destination_ipv6: DESTINATION_IPV6_ADDRESS;
-    source_ipv4: SOURCE_IPV4_ADDRESS;
-    destination_ipv4: DESTINATION_IPV4_ADDRESS;
-    source_port: SOURCE_TRANSPORT_PORT;
-    destination_port: DESTINATION_TRANSPORT_PORT;
-    protocol: PROTOCOL_IDENTIFIER;
-    ip_version: IP_VERSION;
-    tos: IP_CLASS_OF_SERVICE;
-    packets: PACKET_DELTA_COUNT;
-    octets: OCTET_DELTA_COUNT;
-    start_millis: FLOW_START_MILLISECONDS;
-    end_millis: FLOW_END_MILLISECONDS;
-    initial_flags: INITIAL_TCP_FLAGS;
-    later_flags: UNION_TCP_FLAGS;
-    syn_count: TCP_SYN_TOTAL_COUNT;
-    fin_count: TCP_FIN_TOTAL_COUNT;
-    rst_count: TCP_RST_TOTAL_COUNT;
-    psh_count: TCP_PSH_TOTAL_COUNT;
-    ack_count: TCP_ACK_TOTAL_COUNT;
-    urg_count: TCP_URG_TOTAL_COUNT;
-    end_reason: FLOW_END_REASON;
-    ingress_interface: INGRESS_INTERFACE;
-    egress_interface: EGRESS_INTERFACE;
-    direction: FLOW_DIRECTION;
-    vlan: VLAN_ID;
-    tcp_flags_octet: TCP_CONTROL_BITS reduced to 1;
-    dot1q_vlan: DOT1Q_VLAN_ID;
-    tcp_flags: TCP_CONTROL_BITS;
-    icmp_ipv4: ICMP_TYPE_CODE_IPV4;
-    icmp_ipv6: ICMP_TYPE_CODE_IPV6;
-    start_uptime: FLOW_START_SYS_UP_TIME;
-    end_uptime: FLOW_END_SYS_UP_TIME;
+/// Puts rows of an element and its value.
+macro_rules! table {
+    ($fields:ident { $($element:ident: $value:expr;)* }) => {{
+        $($fields.put(&element::$element, $value);)*
+    }};
 }
 
-/// Where a flag's count stands in [`FlowRecord::flag_counts`]: the number of its bit.
-const fn bit(flag: u16) -> usize {
-    flag.trailing_zeros() as usize
-}
+/// The fields of a record of one kind, in order. `boot_millis` is where sysUpTime is 0 (RFC 3954 §5.1), in milliseconds
+/// since 1970; times before it are held to it.
+#[inline(always)] // compiled for each kind and dialect
+fn fields(kind: Kind, dialect: Dialect, record: &FlowRecord, boot_millis: u64, out: &mut impl Fields) {
+    let ipv4 = |address: &[u8; 16]| [address[0], address[1], address[2], address[3]];
+    let uptime =
+        |time: Timestamp| u32::try_from(time.millis().saturating_sub(boot_millis)).unwrap_or(u32::MAX);
+    let packets_with = |flag: u16| u64::from(record.flag_counts[flag.trailing_zeros() as usize]);
+    let all_flags = record.tcp_flags();
 
-impl Image {
-    /// An image to be written over by [`Image::write`].
-    pub fn new() -> Image {
-        Image::zeroed()
+    if kind.is_ipv6() {
+        table!(out {
+            SOURCE_IPV6_ADDRESS: record.source;
+            DESTINATION_IPV6_ADDRESS: record.destination;
+        });
+    } else {
+        table!(out {
+            SOURCE_IPV4_ADDRESS: ipv4(&record.source);
+            DESTINATION_IPV4_ADDRESS: ipv4(&record.destination);
+        });
     }
-
-    /// Writes each field of `record`. `boot_millis` is where sysUpTime is 0 (RFC 3954 §5.1), in milliseconds since
-    /// 1970; times before it are held to it.
-    #[inline]
-    pub fn write(&mut self, record: &FlowRecord, boot_millis: u64) {
-        use crate::decode::tcp_flags as flags;
-        let count = |flag| u64::from(record.flag_counts[bit(flag)]).to_be_bytes();
-        let (start, end) = (record.start.millis(), record.end.millis());
-        let uptime = |millis: u64| u32::try_from(millis.saturating_sub(boot_millis)).unwrap_or(u32::MAX);
-        let all_flags = record.tcp_flags();
-        // Both address forms at once: cheaper than a branch that random traffic makes unpredictable.
-        self.source_ipv6 = record.source;
-        self.destination_ipv6 = record.destination;
-        self.source_ipv4.copy_from_slice(&record.source[..4]);
-        self.destination_ipv4.copy_from_slice(&record.destination[..4]);
-        self.source_port = record.source_port.to_be_bytes();
-        self.destination_port = record.destination_port.to_be_bytes();
-        self.protocol = [record.protocol];
-        self.ip_version = [record.ip_version as u8];
-        self.tos = [record.tos];
-        self.packets = record.packets.to_be_bytes();
-        self.octets = record.octets.to_be_bytes();
-        self.start_millis = start.to_be_bytes();
-        self.end_millis = end.to_be_bytes();
-        self.initial_flags = record.initial_flags.to_be_bytes();
-        self.later_flags = record.later_flags.to_be_bytes();
-        self.syn_count = count(flags::SYN);
-        self.fin_count = count(flags::FIN);
-        self.rst_count = count(flags::RST);
-        self.psh_count = count(flags::PSH);
-        self.ack_count = count(flags::ACK);
-        self.urg_count = count(flags::URG);
-        self.end_reason = [record.end_reason as u8];
-        self.ingress_interface = record.interface.to_be_bytes();
-        // Not known to a tap, and a tap sees what comes in (flowDirection 0): written for collectors that read
-        // nothing into their absence.
-        self.egress_interface = [0; 4];
-        self.direction = [0];
-        self.vlan = record.vlan.to_be_bytes();
-        // Only records whose flags fit are sent with this field, see `Form`.
-        self.tcp_flags_octet = [all_flags.to_be_bytes()[1]];
-        self.dot1q_vlan = self.vlan;
-        self.tcp_flags = all_flags.to_be_bytes();
-        self.icmp_ipv4 = self.destination_port;
-        self.icmp_ipv6 = self.destination_port;
-        self.start_uptime = uptime(start).to_be_bytes();
-        self.end_uptime = uptime(end).to_be_bytes();
+    table!(out {
+        SOURCE_TRANSPORT_PORT: record.source_port;
+        DESTINATION_TRANSPORT_PORT: record.destination_port;
+        PROTOCOL_IDENTIFIER: record.protocol;
+        IP_VERSION: record.ip_version as u8;
+        IP_CLASS_OF_SERVICE: record.tos;
+        PACKET_DELTA_COUNT: record.packets;
+        OCTET_DELTA_COUNT: record.octets;
+    });
+    match dialect {
+        Dialect::Ipfix => table!(out {
+            FLOW_START_MILLISECONDS: record.start.millis();
+            FLOW_END_MILLISECONDS: record.end.millis();
+            INITIAL_TCP_FLAGS: record.initial_flags;
+            UNION_TCP_FLAGS: record.later_flags;
+        }),
+        Dialect::NetFlow9 => table!(out {
+            FLOW_START_SYS_UP_TIME: uptime(record.start);
+            FLOW_END_SYS_UP_TIME: uptime(record.end);
+        }),
+    }
+    // Neither the egress interface is known to a tap nor the direction, but that a tap sees what comes in (flowDirection 0):
+    // written for collectors that read nothing into their absence.
+    table!(out {
+        TCP_SYN_TOTAL_COUNT: packets_with(tcp_flags::SYN);
+        TCP_FIN_TOTAL_COUNT: packets_with(tcp_flags::FIN);
+        TCP_RST_TOTAL_COUNT: packets_with(tcp_flags::RST);
+        TCP_PSH_TOTAL_COUNT: packets_with(tcp_flags::PSH);
+        TCP_ACK_TOTAL_COUNT: packets_with(tcp_flags::ACK);
+        TCP_URG_TOTAL_COUNT: packets_with(tcp_flags::URG);
+        FLOW_END_REASON: record.end_reason as u8;
+        INGRESS_INTERFACE: record.interface;
+        EGRESS_INTERFACE: 0_u32;
+        FLOW_DIRECTION: 0_u8;
+        VLAN_ID: record.vlan;
+    });
+    match kind.form() {
+        Form::WideFlags => table!(out { TCP_CONTROL_BITS: all_flags; }),
+        Form::Plain | Form::Icmp => table!(out { TCP_CONTROL_BITS: all_flags as u8; }),
+    }
+    if kind.form() == Form::Icmp {
+        // RFC 3954 §8 knows one ICMP field (32) for both; nfcapd 1.7.1 looks for no other in v9, and shows type 0
+        // without it. Newer collectors take either.
+        if dialect == Dialect::NetFlow9 || !kind.is_ipv6() {
+            table!(out { ICMP_TYPE_CODE_IPV4: record.destination_port; });
+        }
+        if kind.is_ipv6() {
+            table!(out { ICMP_TYPE_CODE_IPV6: record.destination_port; });
+        }
+    }
+    if kind.is_tagged() {
+        table!(out { DOT1Q_VLAN_ID: record.vlan; });
     }
 }
 
@@ -209,14 +167,17 @@ impl Kind {
         FIRST_TEMPLATE_ID + u16::from(self.0)
     }
 
+    #[inline(always)]
     fn is_ipv6(self) -> bool {
         self.index() / 2 / FORMS.len() == 1
     }
 
+    #[inline(always)]
     fn form(self) -> Form {
         FORMS[self.index() / 2 % FORMS.len()]
     }
 
+    #[inline(always)]
     fn is_tagged(self) -> bool {
         !self.index().is_multiple_of(2)
     }
@@ -234,69 +195,12 @@ pub enum Dialect {
     NetFlow9,
 }
 
-/// The fields of one kind of record, in order.
-fn fields(kind: Kind, dialect: Dialect) -> Vec<Field> {
-    let mut fields = Vec::with_capacity(32);
-    if kind.is_ipv6() {
-        fields.extend([field::source_ipv6, field::destination_ipv6]);
-    } else {
-        fields.extend([field::source_ipv4, field::destination_ipv4]);
-    }
-    fields.extend([
-        field::source_port,
-        field::destination_port,
-        field::protocol,
-        field::ip_version,
-        field::tos,
-        field::packets,
-        field::octets,
-    ]);
-    match dialect {
-        Dialect::Ipfix => {
-            fields.extend([field::start_millis, field::end_millis, field::initial_flags, field::later_flags])
-        }
-        Dialect::NetFlow9 => fields.extend([field::start_uptime, field::end_uptime]),
-    }
-    fields.extend([
-        field::syn_count,
-        field::fin_count,
-        field::rst_count,
-        field::psh_count,
-        field::ack_count,
-        field::urg_count,
-        field::end_reason,
-        field::ingress_interface,
-        field::egress_interface,
-        field::direction,
-        field::vlan,
-    ]);
-    match kind.form() {
-        Form::Plain => fields.push(field::tcp_flags_octet),
-        Form::WideFlags => fields.push(field::tcp_flags),
-        Form::Icmp => {
-            fields.push(field::tcp_flags_octet);
-            // RFC 3954 §8 knows one ICMP field (32) for both; nfcapd 1.7.1 looks for no other in v9, and shows type 0
-            // without it. Newer collectors take either.
-            if dialect == Dialect::NetFlow9 || !kind.is_ipv6() {
-                fields.push(field::icmp_ipv4);
-            }
-            if kind.is_ipv6() {
-                fields.push(field::icmp_ipv6);
-            }
-        }
-    }
-    if kind.is_tagged() {
-        fields.push(field::dot1q_vlan);
-    }
-    fields
-}
-
 /// Every element that is exported, in the order of the templates: with its NetFlow v9 type where it is sent there too, and
 /// what it stands for here.
 pub fn listed() -> Vec<(&'static Element, Option<u16>, &'static str)> {
     let mut listed: Vec<(&'static Element, Option<u16>, &'static str)> = Vec::new();
     for (dialect, is_netflow9) in [(Dialect::Ipfix, false), (Dialect::NetFlow9, true)] {
-        for field in Kind::all().flat_map(|kind| fields(kind, dialect)) {
+        for field in Kind::all().flat_map(|kind| Layout::new(kind, dialect).fields) {
             let at = listed.iter().position(|(element, ..)| *element == field.element);
             let at = at.unwrap_or_else(|| {
                 listed.push((field.element, None, note(field.element)));
@@ -336,14 +240,7 @@ fn note(of: &'static Element) -> &'static str {
     notes.iter().find(|(element, _)| *element == of).map_or("", |(_, note)| note)
 }
 
-/// A copy out of the image.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Step {
-    offset: usize,
-    length: usize,
-}
-
-/// A Template: its ID, its fields, and how to make a Data Record of an image.
+/// A Template: its ID and its fields.
 #[derive(Clone, Debug)]
 pub struct Layout {
     /// The Template ID.
@@ -352,44 +249,145 @@ pub struct Layout {
     pub fields: Vec<Field>,
     /// The length of a Data Record in octets.
     pub length: usize,
-    steps: Vec<Step>,
 }
 
 impl Layout {
     /// The Template for one kind of record.
     pub fn new(kind: Kind, dialect: Dialect) -> Layout {
-        Layout::compile(kind.template_id(), fields(kind, dialect))
+        let mut list = Vec::with_capacity(32);
+        fields(kind, dialect, &NO_RECORD, 0, &mut list);
+        let length = list.iter().map(|field: &Field| usize::from(field.length)).sum();
+        Layout { id: kind.template_id(), fields: list, length }
     }
+}
 
-    fn compile(id: u16, fields: Vec<Field>) -> Layout {
-        let mut steps: Vec<Step> = Vec::new();
-        for field in &fields {
-            let length = usize::from(field.length);
-            match steps.last_mut() {
-                Some(step) if step.offset + step.length == field.offset => step.length += length,
-                _ => steps.push(Step { offset: field.offset, length }),
+impl Fields for Vec<Field> {
+    fn put(&mut self, element: &'static Element, value: impl Value) {
+        self.push(Field { element, length: value.octets().as_ref().len() as u16 });
+    }
+}
+
+/// What a Template is read off with: its values are of no meaning.
+const NO_RECORD: FlowRecord = FlowRecord {
+    source: [0; 16],
+    destination: [0; 16],
+    start: Timestamp::EPOCH,
+    end: Timestamp::EPOCH,
+    ended: Timestamp::EPOCH,
+    packets: 0,
+    octets: 0,
+    flag_counts: [0; 9],
+    interface: 0,
+    source_port: 0,
+    destination_port: 0,
+    initial_flags: 0,
+    later_flags: 0,
+    vlan: 0,
+    protocol: 0,
+    tos: 0,
+    ip_version: IpVersion::V4,
+    end_reason: EndReason::Idle,
+};
+
+/// The value of a field as it stands on the wire: a number in network byte order, an address as it is.
+trait Value {
+    /// Its octets on the wire, as many as it has.
+    type Octets: AsRef<[u8]> + Copy;
+
+    /// The octets.
+    fn octets(&self) -> Self::Octets;
+}
+
+macro_rules! numbers {
+    ($($number:ident)*) => {$(
+        impl Value for $number {
+            type Octets = [u8; size_of::<$number>()];
+
+            #[inline(always)]
+            fn octets(&self) -> Self::Octets {
+                self.to_be_bytes()
             }
         }
-        let length = steps.iter().map(|step| step.length).sum();
-        Layout { id, fields, length, steps }
-    }
+    )*};
+}
 
-    /// Copies a record of this layout to the start of `out`, and up to [`CHUNK`] octets of no meaning behind it.
-    ///
-    /// # Panics
-    ///
-    /// If `out` is shorter than the record and [`CHUNK`].
-    #[inline]
-    pub fn copy(&self, image: &Image, out: &mut [u8]) {
-        let image = bytemuck::bytes_of(image);
-        let mut to = 0;
-        for step in &self.steps {
-            let mut done = 0;
-            while done < step.length {
-                out[to + done..][..CHUNK].copy_from_slice(&image[step.offset + done..][..CHUNK]);
-                done += CHUNK;
+numbers! { u8 u16 u32 u64 }
+
+impl<const LENGTH: usize> Value for [u8; LENGTH] {
+    type Octets = [u8; LENGTH];
+
+    #[inline(always)]
+    fn octets(&self) -> [u8; LENGTH] {
+        *self
+    }
+}
+
+/// Octets that [`write`] is given: as many as the longest record has, and a word more.
+pub const ROOM: usize = 160;
+
+/// Octets that are stored at once.
+const WORD: usize = size_of::<u64>();
+
+/// Writes the Data Record of `record`, whose kind is `kind`, to the start of `out`, and up to seven octets of no meaning
+/// behind it. `boot_millis` is as in [`fields`].
+#[inline(always)] // so that `dialect` is a constant
+pub fn write(kind: Kind, dialect: Dialect, record: &FlowRecord, boot_millis: u64, out: &mut [u8; ROOM]) {
+    #[inline(always)]
+    fn constant(kind: u8, dialect: Dialect, record: &FlowRecord, boot_millis: u64, out: &mut [u8; ROOM]) {
+        let mut octets = Octets { out, stored: 0, word: 0, gathered: 0 };
+        fields(Kind(kind), dialect, record, boot_millis, &mut octets);
+        octets.store();
+    }
+    match kind.0 {
+        0 => constant(0, dialect, record, boot_millis, out),
+        1 => constant(1, dialect, record, boot_millis, out),
+        2 => constant(2, dialect, record, boot_millis, out),
+        3 => constant(3, dialect, record, boot_millis, out),
+        4 => constant(4, dialect, record, boot_millis, out),
+        5 => constant(5, dialect, record, boot_millis, out),
+        6 => constant(6, dialect, record, boot_millis, out),
+        7 => constant(7, dialect, record, boot_millis, out),
+        8 => constant(8, dialect, record, boot_millis, out),
+        9 => constant(9, dialect, record, boot_millis, out),
+        10 => constant(10, dialect, record, boot_millis, out),
+        _ => constant(11, dialect, record, boot_millis, out),
+    }
+}
+
+/// A Data Record being written. Fields are gathered in a register until the next one does not fit, and then stored
+/// together: the record takes half as many stores as it has fields. What a store writes too much the next one writes
+/// over. All but the octets is known when this is compiled.
+struct Octets<'a> {
+    out: &'a mut [u8; ROOM],
+    /// How many octets are in `out`.
+    stored: usize,
+    /// The octets that come next, the first one lowest.
+    word: u64,
+    /// How many those are.
+    gathered: usize,
+}
+
+impl Octets<'_> {
+    #[inline(always)]
+    fn store(&mut self) {
+        self.out[self.stored..self.stored + WORD].copy_from_slice(&self.word.to_le_bytes());
+        self.stored += self.gathered;
+        (self.word, self.gathered) = (0, 0);
+    }
+}
+
+impl Fields for Octets<'_> {
+    #[inline(always)]
+    fn put(&mut self, _: &'static Element, value: impl Value) {
+        let octets = value.octets();
+        for part in octets.as_ref().chunks(WORD) {
+            if self.gathered + part.len() > WORD {
+                self.store();
             }
-            to += step.length;
+            let mut word = [0; WORD];
+            word[..part.len()].copy_from_slice(part);
+            self.word |= u64::from_le_bytes(word) << (8 * self.gathered);
+            self.gathered += part.len();
         }
     }
 }
@@ -427,7 +425,7 @@ mod tests {
     #[test]
     fn a_field_is_never_longer_than_its_element() {
         for dialect in [Dialect::Ipfix, Dialect::NetFlow9] {
-            for field in Kind::all().flat_map(|kind| fields(kind, dialect)) {
+            for field in Kind::all().flat_map(|kind| Layout::new(kind, dialect).fields) {
                 assert!(field.length <= field.element.length, "{}", field.element.name);
                 assert!(dialect == Dialect::Ipfix || field.element.enterprise == 0, "{}", field.element.name);
             }
@@ -435,38 +433,41 @@ mod tests {
     }
 
     #[test]
-    fn the_commonest_template_is_one_step_and_none_has_more_than_six() {
+    fn only_the_flags_are_shorter_than_their_element() {
         for dialect in [Dialect::Ipfix, Dialect::NetFlow9] {
             for kind in Kind::all() {
-                assert!(Layout::new(kind, dialect).steps.len() <= 6);
+                for field in Layout::new(kind, dialect).fields {
+                    let is_whole = field.length == field.element.length;
+                    let is_flags = field.element == &element::TCP_CONTROL_BITS;
+                    assert_eq!(is_whole, !is_flags || kind.form() == Form::WideFlags);
+                }
             }
         }
-        assert_eq!(Layout::new(Kind(0), Dialect::Ipfix).steps.len(), 1);
     }
 
-    /// The plain twin of [`Layout::copy`]: field by field.
-    fn copy_plainly(layout: &Layout, image: &Image) -> Vec<u8> {
-        let image = bytemuck::bytes_of(image);
-        layout
-            .fields
-            .iter()
-            .flat_map(|f| &image[f.offset..f.offset + usize::from(f.length)])
-            .copied()
-            .collect()
+    /// The plain twin of [`Octets`]: octet by octet.
+    impl Fields for Vec<u8> {
+        fn put(&mut self, _: &'static Element, value: impl Value) {
+            self.extend(value.octets().as_ref());
+        }
     }
 
     #[test]
-    fn merged_steps_copy_what_its_fields_name() {
-        let mut image = Image::new();
-        for (at, octet) in bytemuck::bytes_of_mut(&mut image).iter_mut().enumerate() {
-            *octet = at as u8;
+    fn fields_stored_together_are_the_fields_one_after_the_other() {
+        let mut record = FlowRecord { tos: 0xAB, vlan: 0x0123, interface: 0x0102_0304, ..record_v4() };
+        for (at, octet) in record.source.iter_mut().chain(&mut record.destination).enumerate() {
+            *octet = at as u8 + 1;
         }
         for dialect in [Dialect::Ipfix, Dialect::NetFlow9] {
             for kind in Kind::all() {
-                let layout = Layout::new(kind, dialect);
-                let mut out = vec![0xEE; layout.length + CHUNK];
-                layout.copy(&image, &mut out);
-                assert_eq!(out[..layout.length], copy_plainly(&layout, &image));
+                let mut plainly: Vec<u8> = Vec::new();
+                fields(kind, dialect, &record, 1_699_999_999_999, &mut plainly);
+                let mut out = [0xEE; ROOM];
+                write(kind, dialect, &record, 1_699_999_999_999, &mut out);
+                assert_eq!(plainly.len(), Layout::new(kind, dialect).length);
+                assert_eq!(out[..plainly.len()], plainly);
+                assert!(plainly.len() + WORD <= ROOM);
+                assert!(out[plainly.len() + WORD..].iter().all(|octet| *octet == 0xEE));
             }
         }
     }

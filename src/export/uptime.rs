@@ -16,6 +16,7 @@ use crate::time::Timestamp;
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 const DAY_MILLIS: u64 = DAY.as_millis() as u64;
+const MILLISECOND_NANOS: u64 = 1_000_000;
 
 /// A header's two times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,76 +30,99 @@ pub struct HeaderTime {
 /// The clock, and the times of the records in the packet being filled.
 #[derive(Debug, Default)]
 pub struct Uptime {
-    boot_millis: Option<u64>,
-    packet: Option<Span>,
+    boot: Option<Boot>,
+    packet: Span,
+}
+
+/// Where the uptime is 0, and which times the clock holds with a day left for a header that is later. Kept in nanoseconds
+/// too, so that a record is compared without a division.
+#[derive(Clone, Copy, Debug)]
+struct Boot {
+    millis: u64,
+    first: Timestamp,
+    last: Timestamp,
+}
+
+impl Boot {
+    fn new(millis: u64) -> Boot {
+        let last_millis = millis.saturating_add(u64::from(u32::MAX) - DAY_MILLIS);
+        Boot {
+            millis,
+            first: Timestamp::from_nanos(millis.saturating_mul(MILLISECOND_NANOS)),
+            last: Timestamp::from_nanos(
+                last_millis.saturating_mul(MILLISECOND_NANOS).saturating_add(MILLISECOND_NANOS - 1),
+            ),
+        }
+    }
 }
 
 /// The records of one packet.
 #[derive(Clone, Copy, Debug)]
 struct Span {
-    oldest_due: Timestamp,
-    newest_due: Timestamp,
+    /// When another one may be due at the earliest: a day before the newest.
+    due_from: Timestamp,
+    /// When another one may be due at the latest: a day after the oldest.
+    due_to: Timestamp,
     newest_end: Timestamp,
+}
+
+impl Default for Span {
+    fn default() -> Span {
+        Span { due_from: Timestamp::EPOCH, due_to: Timestamp::MAX, newest_end: Timestamp::EPOCH }
+    }
 }
 
 impl Uptime {
     /// Where the uptime is 0, in milliseconds since 1970; before the first record, 1970.
+    #[inline]
     pub fn boot_millis(&self) -> u64 {
-        self.boot_millis.unwrap_or_default()
+        self.boot.map_or(0, |boot| boot.millis)
     }
 
     /// Whether `record` can go into the packet being filled: on the same clock, and due within a day of the others.
+    #[inline]
     pub fn admits(&self, record: &FlowRecord) -> bool {
-        let in_packet = self.packet.is_none_or(|packet| {
-            record.ended.since(packet.oldest_due) <= DAY && packet.newest_due.since(record.ended) <= DAY
-        });
-        in_packet && self.holds(record)
+        let packet = &self.packet;
+        record.ended >= packet.due_from && record.ended <= packet.due_to && self.holds(record)
     }
 
     /// Whether the clock holds the record, and a day more for a header that is later.
+    #[inline]
     fn holds(&self, record: &FlowRecord) -> bool {
-        self.boot_millis.is_some_and(|boot| {
-            record.start.millis() >= boot
-                && record.ended.max(record.end).millis().saturating_sub(boot)
-                    <= u64::from(u32::MAX) - DAY_MILLIS
-        })
+        self.boot.is_some_and(|boot| record.start >= boot.first && record.ended.max(record.end) <= boot.last)
     }
 
     /// Begins a packet with `record`, on a clock that holds it.
     pub fn begin_packet(&mut self, record: &FlowRecord) {
-        self.packet = None;
+        self.packet = Span::default();
         if !self.holds(record) {
             let latest = record.ended.max(record.end).millis() + DAY_MILLIS;
             let before = record.start.millis().saturating_sub(DAY_MILLIS);
             // A record longer than the 32 bits hold keeps its end; its start is held to the boot.
-            self.boot_millis = Some(before.max(latest.saturating_sub(u64::from(u32::MAX))));
+            self.boot = Some(Boot::new(before.max(latest.saturating_sub(u64::from(u32::MAX)))));
         }
     }
 
     /// Takes note of a record put into the packet.
+    #[inline]
     pub fn add(&mut self, record: &FlowRecord) {
-        let packet = self.packet.get_or_insert(Span {
-            oldest_due: record.ended,
-            newest_due: record.ended,
-            newest_end: record.end,
-        });
-        packet.oldest_due = packet.oldest_due.min(record.ended);
-        packet.newest_due = packet.newest_due.max(record.ended);
+        let packet = &mut self.packet;
+        packet.due_from = packet.due_from.max(record.ended.minus(DAY));
+        packet.due_to = packet.due_to.min(record.ended.plus(DAY));
         packet.newest_end = packet.newest_end.max(record.end);
     }
 
     /// Ends the packet.
     pub fn end_packet(&mut self) {
-        self.packet = None;
+        self.packet = Span::default();
     }
 
     /// The header's times for a packet that leaves at `now`: its whole second, or the one after the newest end where that
     /// is later; a record that ended after the export would be taken for one from before a wrap.
     pub fn header(&mut self, now: Timestamp) -> HeaderTime {
-        let newest_end = self.packet.map_or(Timestamp::EPOCH, |packet| packet.newest_end);
-        let seconds = now.seconds().max(newest_end.millis().div_ceil(1000));
+        let seconds = now.seconds().max(self.packet.newest_end.millis().div_ceil(1000));
         let millis = seconds * 1000;
-        let boot = *self.boot_millis.get_or_insert(millis.saturating_sub(DAY_MILLIS));
+        let boot = self.boot.get_or_insert_with(|| Boot::new(millis.saturating_sub(DAY_MILLIS))).millis;
         // Both wrap as RFC 3954 §5.1 has it: seconds in 2106, uptime only in a run that saw no record for 48 days.
         HeaderTime { seconds: seconds as u32, sys_up_time: millis.wrapping_sub(boot) as u32 }
     }
