@@ -4,7 +4,7 @@
 //! identifier; or the reason why there is none. Walked are IEEE 802.3 and 802.1Q framing, VN-Tags, LLC/SNAP
 //! (RFC 1042), PPPoE sessions (RFC 2516), MPLS (RFC 3032, RFC 5332), Linux cooked captures, BSD loopback and raw IP.
 
-use etherparse::{EtherType, Ethernet2Header, SingleVlanHeaderSlice};
+use etherparse::{EtherType, Ethernet2Header, Ethernet2HeaderSlice, SingleVlanHeader, SingleVlanHeaderSlice};
 
 use super::{Ignored, IpVersion};
 use crate::capture::LinkType;
@@ -14,6 +14,8 @@ const LARGEST_LENGTH: u16 = 1500;
 /// Tags that hold a VLAN identifier: 802.1Q, 802.1ad, and what preceded 802.1ad.
 const VLAN_TAGS: [EtherType; 3] =
     [EtherType::VLAN_TAGGED_FRAME, EtherType::PROVIDER_BRIDGING, EtherType::VLAN_DOUBLE_TAGGED_FRAME];
+/// Octets of an Ethernet header and one tag.
+pub(super) const TAGGED: usize = Ethernet2Header::LEN + SingleVlanHeader::LEN;
 /// The VLAN identifier is the lower twelve bits of the tag; 0 says that there is only a priority, IEEE 802.1Q §9.6.
 const NO_VLAN: u16 = 0;
 /// VN-Tag: four octets of interface identifiers, then the next type.
@@ -56,10 +58,19 @@ pub(super) struct Carried {
     pub(super) version: IpVersion,
 }
 
+/// The VLAN identifier and the type behind the 802.1Q tag that follows the Ethernet header, if one does.
+#[inline(always)]
+pub(super) fn one_tag(data: &[u8]) -> Option<(u16, EtherType)> {
+    let (ethernet, rest) =
+        Ethernet2HeaderSlice::from_slice(data).ok().zip(data.get(Ethernet2Header::LEN..))?;
+    if ethernet.ether_type() != EtherType::VLAN_TAGGED_FRAME {
+        return None;
+    }
+    let tag = SingleVlanHeaderSlice::from_slice(rest).ok()?;
+    Some((tag.vlan_identifier().value(), tag.ether_type()))
+}
+
 /// Finds the IP header of a frame of any link type.
-///
-/// It takes what it reads of the frame and not the frame, whose fields so can stay in registers on the path that
-/// does not come here.
 #[inline(never)]
 pub(super) fn walk(link_type: LinkType, data: &[u8]) -> Result<Carried, Ignored> {
     match link_type {

@@ -231,7 +231,33 @@ pub fn decode_into(frame: &Frame<'_>, place: &mut impl Place) -> Result<(), Igno
             _ => {}
         }
     }
-    let link::Carried { at, vlan, version } = link::walk(frame.link_type, frame.data)?;
+    let &Frame { timestamp, wire_length, link_type, interface, data } = frame;
+    decode_any(timestamp, wire_length, link_type, interface, data, packet)
+}
+
+/// [`decode_into`], whatever precedes the IP header; one VLAN tag, which all of a trunk's frames have, in a few steps.
+///
+/// It takes the parts of the frame and not the frame, which can so stay in registers on the path that does not come here.
+#[inline(never)]
+fn decode_any(
+    timestamp: Timestamp,
+    wire_length: u32,
+    link_type: LinkType,
+    interface: u32,
+    data: &[u8],
+    packet: &mut Packet,
+) -> Result<(), Ignored> {
+    let frame = &Frame { timestamp, wire_length, link_type, interface, data };
+    if link_type == LinkType::ETHERNET
+        && let Some((vlan, kind)) = link::one_tag(data)
+    {
+        match kind {
+            EtherType::IPV4 => return network::ipv4(frame, link::TAGGED, vlan, packet),
+            EtherType::IPV6 => return network::ipv6(frame, link::TAGGED, vlan, packet),
+            _ => {}
+        }
+    }
+    let link::Carried { at, vlan, version } = link::walk(link_type, data)?;
     match version {
         IpVersion::V4 => network::ipv4(frame, at, vlan, place),
         IpVersion::V6 => network::ipv6(frame, at, vlan, place),

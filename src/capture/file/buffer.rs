@@ -2,13 +2,16 @@
 //! one piece, borrowed in place.
 //!
 //! The buffer begins small and doubles with each read up to its full size: of a thousand rotated files each is first
-//! opened only to learn when it begins, and reading 256 KiB of each for that would be most of a second run's work.
+//! opened only to learn when it begins, and reading 128 KiB of each for that would be most of a second run's work.
 
 use super::error::{Damage, Stop};
 use super::input::Input;
+use super::lookahead;
 
 /// Octets the first read asks for.
 const FIRST_READ: usize = 16 * 1024;
+/// Octets of the header of a pcap record.
+const SHORTEST_HEADER: usize = 16;
 
 pub(super) struct Buffer {
     input: Input,
@@ -23,13 +26,37 @@ pub(super) struct Buffer {
     size: usize,
     most: usize,
     ended: bool,
+    /// The address of what will be read to where `octets[0]` is; that of `octets[0]` itself if it has none.
+    ahead: usize,
+}
+
+/// What is in a buffer, until more is read into it.
+#[derive(Clone, Copy)]
+pub(super) struct Octets<'a> {
+    octets: &'a [u8],
+    ahead: usize,
+}
+
+impl<'a> Octets<'a> {
+    /// `length` octets from `place` on.
+    #[inline(always)]
+    pub fn at(self, place: usize, length: usize) -> &'a [u8] {
+        &self.octets[place..][..length]
+    }
+
+    /// Asks for as much of what is read next as the record, of `length` octets from `place` on, takes of what was read.
+    #[inline(always)]
+    pub fn look_ahead(self, place: usize, length: usize) {
+        // A record's header is counted as the shortest there is: records a little apart still ask for every line.
+        lookahead::ask_for(self.ahead.wrapping_add(place), length + SHORTEST_HEADER);
+    }
 }
 
 impl Buffer {
     pub fn new(input: Input, most: usize) -> Buffer {
         let most = most.max(1);
         let size = most.min(FIRST_READ);
-        Buffer { input, octets: Vec::new(), start: 0, end: 0, base: 0, size, most, ended: false }
+        Buffer { input, octets: Vec::new(), start: 0, end: 0, base: 0, size, most, ended: false, ahead: 0 }
     }
 
     pub fn input(&self) -> &Input {
@@ -52,10 +79,9 @@ impl Buffer {
         self.start
     }
 
-    /// `length` octets from `place` on.
-    #[inline(always)]
-    pub fn at(&self, place: usize, length: usize) -> &[u8] {
-        &self.octets[place..place + length]
+    /// All that is in the buffer.
+    pub fn octets(&self) -> Octets<'_> {
+        Octets { octets: &self.octets, ahead: self.ahead }
     }
 
     /// Steps over `length` unread octets.
@@ -174,6 +200,12 @@ impl Buffer {
         match self.input.read(&mut self.octets[place..]) {
             Ok(read) => {
                 self.ended = read == 0;
+                // A file that is only opened to learn when it begins is not mapped.
+                let whole = place + read == self.octets.len() && read >= self.most / 2;
+                self.ahead = whole
+                    .then(|| self.input.look_ahead(self.octets.len()))
+                    .flatten()
+                    .unwrap_or(self.octets.as_ptr().addr());
                 Ok(read)
             }
             Err(reason) => {
@@ -193,6 +225,7 @@ impl Buffer {
             rest.extend_from_slice(&self.octets[self.start..self.end]);
         }
         (self.start, self.end, self.base) = (start, rest.len(), base);
+        self.ahead = rest.as_ptr().addr();
         self.octets = rest;
         self.size = self.most.min(FIRST_READ);
         true

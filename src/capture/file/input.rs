@@ -120,6 +120,14 @@ impl Input {
         }
     }
 
+    /// Where in memory the `length` octets that are read next can be asked for, if they are a file's as they are.
+    pub fn look_ahead(&mut self, length: usize) -> Option<usize> {
+        match &mut self.state {
+            State::Plain(source) => source.look_ahead(length),
+            _ => None,
+        }
+    }
+
     fn opened(&mut self) -> Result<State, Reason> {
         let source = Source::open(&self.path, Arc::clone(&self.progress)).map_err(Reason::Open)?;
         if self.identity.is_some() && self.identity != source.identity() {

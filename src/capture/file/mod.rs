@@ -7,13 +7,15 @@
 //!
 //! ```text
 //! source ─► decompress ─► buffer ─► pcap, pcapng ─► reader ─► CaptureFiles
-//!   └──────── input ────────┘
+//!   ├──────── input ────────┘
+//!   └ lookahead
 //! ```
 
 mod buffer;
 mod decompress;
 mod error;
 mod input;
+mod lookahead;
 mod pcap;
 mod pcapng;
 mod reader;
@@ -30,6 +32,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 pub use error::{FileError, Reason};
 
+use self::buffer::Octets;
 use self::decompress::Permit;
 use self::input::Input;
 use self::reader::{Head, Reader};
@@ -67,7 +70,7 @@ pub struct FileOptions {
 
 impl Default for FileOptions {
     fn default() -> FileOptions {
-        FileOptions { filter: None, interface: None, buffer_octets: 256 * 1024, stop: Arc::default() }
+        FileOptions { filter: None, interface: None, buffer_octets: 128 * 1024, stop: Arc::default() }
     }
 }
 
@@ -105,7 +108,7 @@ pub struct CaptureFiles {
 /// Frames that follow each other, borrowed from the buffer of the file they are in.
 pub struct Run<'a> {
     heads: std::slice::Iter<'a, Head>,
-    reader: &'a Reader,
+    octets: Octets<'a>,
 }
 
 impl<'a> Iterator for Run<'a> {
@@ -113,7 +116,9 @@ impl<'a> Iterator for Run<'a> {
 
     #[inline(always)]
     fn next(&mut self) -> Option<Frame<'a>> {
-        self.heads.next().map(|head| self.reader.frame(head))
+        let head = self.heads.next()?;
+        self.octets.look_ahead(head.place, head.captured);
+        Some(head.frame(self.octets))
     }
 
     #[inline]
@@ -229,7 +234,7 @@ impl CaptureFiles {
             return None;
         }
         let reader = self.readers.get(self.current)?;
-        Some(Run { heads: self.run[..self.end].iter(), reader })
+        Some(Run { heads: self.run[..self.end].iter(), octets: reader.octets() })
     }
 
     /// Gathers the next run; false once all is read.
@@ -266,7 +271,7 @@ impl CaptureFiles {
         let mut kept = 0;
         for place in 0..self.end {
             let head = self.run[place];
-            let frame = reader.frame(&head);
+            let frame = head.frame(reader.octets());
             match filter.passes(frame.link_type, frame.wire_length, frame.data) {
                 Ok(true) => {
                     self.run[kept] = head;

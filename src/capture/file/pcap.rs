@@ -55,10 +55,10 @@ impl<const BIG: bool> Pcap<BIG> {
         Ok(Pcap { fraction_nanos: fraction_nanos.into(), link_type, interface })
     }
 
-    /// The next record, if it is sound and wholly in the buffer.
+    /// The record that `unread` begins with, if it is sound and wholly there, and the octets it takes; `place` is where
+    /// `unread` lies in the buffer.
     #[inline(always)]
-    pub fn buffered(&self, buffer: &mut Buffer) -> Option<Head> {
-        let unread = buffer.unread();
+    pub fn record_in(&self, unread: &[u8], place: usize) -> Option<(Head, usize)> {
         let header = unread.first_chunk::<RECORD_HEADER>()?;
         let field = |at| number::<BIG>(four(header, at));
         let captured = field(8) as usize;
@@ -72,11 +72,10 @@ impl<const BIG: bool> Pcap<BIG> {
             wire_length: field(12),
             link_type: self.link_type,
             interface: self.interface,
-            place: buffer.place() + RECORD_HEADER,
+            place: place + RECORD_HEADER,
             captured,
         };
-        buffer.consume(RECORD_HEADER + captured);
-        Some(head)
+        Some((head, RECORD_HEADER + captured))
     }
 
     /// The next record, reading what is missing; none at the end of the file.
@@ -97,6 +96,9 @@ impl<const BIG: bool> Pcap<BIG> {
         }
         let whole = RECORD_HEADER + captured as usize;
         buffer.require(whole, WHAT, whole as u64)?;
-        self.buffered(buffer).ok_or(Stop::CutOff { what: WHAT, needed: whole as u64 })
+        let record = self.record_in(buffer.unread(), buffer.place());
+        let (head, length) = record.ok_or(Stop::CutOff { what: WHAT, needed: whole as u64 })?;
+        buffer.consume(length);
+        Ok(head)
     }
 }

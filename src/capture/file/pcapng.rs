@@ -116,15 +116,10 @@ impl Pcapng {
         Pcapng { big: false, interfaces: Vec::new(), last: Timestamp::EPOCH, interface }
     }
 
-    /// The next frame, if the next block is a sound enhanced packet block and wholly in the buffer.
+    /// The frame of the enhanced packet block that `unread` begins with, if it is sound and wholly there, and the octets
+    /// it takes; `place` is where `unread` lies in the buffer.
     #[inline(always)]
-    pub fn buffered(&mut self, buffer: &mut Buffer) -> Option<Head> {
-        if self.big { self.enhanced::<true>(buffer) } else { self.enhanced::<false>(buffer) }
-    }
-
-    #[inline(always)]
-    fn enhanced<const BIG: bool>(&mut self, buffer: &mut Buffer) -> Option<Head> {
-        let unread = buffer.unread();
+    pub fn record_in<const BIG: bool>(&mut self, unread: &[u8], place: usize) -> Option<(Head, usize)> {
         let header = unread.first_chunk::<PACKET_HEADER>()?;
         let field = |at| number::<BIG>(four(header, at));
         let length = field(4) as usize;
@@ -147,11 +142,10 @@ impl Pcapng {
             wire_length: field(24),
             link_type: interface.link_type,
             interface: self.interface.unwrap_or(number),
-            place: buffer.place() + PACKET_HEADER,
+            place: place + PACKET_HEADER,
             captured,
         };
-        buffer.consume(length);
-        Some(head)
+        Some((head, length))
     }
 
     /// The next frame, reading what is missing and stepping over blocks that are no packets; none at the end of the
@@ -168,6 +162,11 @@ impl Pcapng {
                 Err(stop) => return Err(stop.in_record_at(offset, buffer)),
             }
         }
+    }
+
+    /// Whether this section's fields are big-endian.
+    pub fn is_big(&self) -> bool {
+        self.big
     }
 
     fn u32(&self, octets: &[u8], at: usize) -> u32 {

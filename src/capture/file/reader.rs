@@ -1,7 +1,7 @@
 //! One capture file: in, its path; out, the [`Head`] of a frame at a time, whose octets stay in the buffer until the
 //! next one is asked for.
 
-use super::buffer::{Buffer, four};
+use super::buffer::{Buffer, Octets, four};
 use super::error::{Damage, FileError, Reason};
 use super::input::Input;
 use super::pcap::{self, ByteOrder, Pcap};
@@ -30,6 +30,18 @@ impl Head {
         place: 0,
         captured: 0,
     };
+
+    /// The frame whose head this is; its octets are among `octets`.
+    #[inline(always)]
+    pub fn frame<'a>(&self, octets: Octets<'a>) -> Frame<'a> {
+        Frame {
+            timestamp: self.timestamp,
+            wire_length: self.wire_length,
+            link_type: self.link_type,
+            interface: self.interface,
+            data: octets.at(self.place, self.captured),
+        }
+    }
 }
 
 enum Format {
@@ -71,9 +83,19 @@ impl Reader {
     pub fn gather(&mut self, bound: u64, run: &mut [Head], end: usize) -> (usize, Option<Head>) {
         let buffer = &mut self.buffer;
         match &mut self.format {
-            Format::PcapLittle(file) => gather(bound, run, end, || file.buffered(buffer)),
-            Format::PcapBig(file) => gather(bound, run, end, || file.buffered(buffer)),
-            Format::Pcapng(file) => gather(bound, run, end, || file.buffered(buffer)),
+            Format::PcapLittle(file) => {
+                gather(buffer, bound, run, end, |unread, place| file.record_in(unread, place))
+            }
+            Format::PcapBig(file) => {
+                gather(buffer, bound, run, end, |unread, place| file.record_in(unread, place))
+            }
+            // A block that begins another section, of another byte order perhaps, ends what is gathered at once.
+            Format::Pcapng(file) if file.is_big() => {
+                gather(buffer, bound, run, end, |unread, place| file.record_in::<true>(unread, place))
+            }
+            Format::Pcapng(file) => {
+                gather(buffer, bound, run, end, |unread, place| file.record_in::<false>(unread, place))
+            }
             Format::Unread | Format::Ended => (end, None),
         }
     }
@@ -142,16 +164,9 @@ impl Reader {
         }
     }
 
-    /// The frame whose head this is: one of those read since the last call of [`Reader::advance`].
-    #[inline(always)]
-    pub fn frame(&self, head: &Head) -> Frame<'_> {
-        Frame {
-            timestamp: head.timestamp,
-            wire_length: head.wire_length,
-            link_type: head.link_type,
-            interface: head.interface,
-            data: self.buffer.at(head.place, head.captured),
-        }
+    /// The octets of the frames read since the last call of [`Reader::advance`].
+    pub fn octets(&self) -> Octets<'_> {
+        self.buffer.octets()
     }
 
     /// Keeps the frame just given out until its turn comes.
@@ -199,21 +214,31 @@ impl Reader {
     }
 }
 
+/// `next` makes a head of the record that it is given, the place of which in the buffer it is told, and says how long it
+/// is. The buffer hears of all records at once, so that what is left of it can stay in registers.
 #[inline(always)]
 fn gather(
+    buffer: &mut Buffer,
     bound: u64,
     run: &mut [Head],
     mut end: usize,
-    mut next: impl FnMut() -> Option<Head>,
+    mut next: impl FnMut(&[u8], usize) -> Option<(Head, usize)>,
 ) -> (usize, Option<Head>) {
-    while let Some(place) = run.get_mut(end) {
-        match next() {
-            Some(head) if head.timestamp.nanos() < bound => *place = head,
-            head => return (end, head),
+    let (mut unread, first) = (buffer.unread(), buffer.place());
+    let (mut place, mut beyond) = (first, None);
+    for slot in run.iter_mut().skip(end) {
+        let Some((head, length)) = next(unread, place) else { break };
+        unread = unread.get(length..).unwrap_or_default();
+        place += length;
+        if head.timestamp.nanos() >= bound {
+            beyond = Some(head);
+            break;
         }
+        *slot = head;
         end += 1;
     }
-    (end, None)
+    buffer.consume(place - first);
+    (end, beyond)
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 use super::STANDARD_INPUT;
+use super::lookahead::Lookahead;
 
 /// How much of a file has been read, seen from outside the thread that reads it.
 #[derive(Debug)]
@@ -74,6 +75,7 @@ pub(super) struct Source {
     /// The file's first octets, read ahead to tell what it is.
     magic: [u8; MAGIC],
     magic_length: usize,
+    lookahead: Lookahead,
     progress: Arc<Progress>,
 }
 
@@ -110,6 +112,7 @@ impl Source {
             position: 0,
             magic,
             magic_length,
+            lookahead: Lookahead::default(),
             progress,
         })
     }
@@ -133,6 +136,14 @@ impl Source {
     pub fn close(&mut self, position: Option<u64>) {
         self.position = position.unwrap_or(self.position);
         self.file = None;
+        self.lookahead = Lookahead::default();
+    }
+
+    /// The address of the octet that is read next, and of the `length` from there on: see [`Lookahead`].
+    pub fn look_ahead(&mut self, length: usize) -> Option<usize> {
+        // What can be read only once has no place that it could be looked for in.
+        let file = self.file.as_ref().filter(|_| self.identity.is_some())?;
+        self.lookahead.address(file, self.position, length)
     }
 
     fn reopened(&self) -> io::Result<File> {

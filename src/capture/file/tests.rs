@@ -176,10 +176,10 @@ fn read_stream(stream: impl Read + Send + 'static, buffer_octets: usize) -> (Vec
     let mut reader = Reader::new(Input::stream(stream), None, buffer_octets);
     let (mut frames, mut run) = (Vec::new(), [Head::NONE; 5]);
     while let Some(head) = reader.advance() {
-        frames.push(reader.frame(&head).into());
+        frames.push(head.frame(reader.octets()).into());
         let (end, beyond) = reader.gather(u64::MAX, &mut run, 0);
         assert!(beyond.is_none());
-        frames.extend(run[..end].iter().map(|head| Owned::from(reader.frame(head))));
+        frames.extend(run[..end].iter().map(|head| Owned::from(head.frame(reader.octets()))));
     }
     (frames, reader.finish())
 }
@@ -566,7 +566,7 @@ fn blocks_larger_than_the_buffer_are_stepped_over_without_being_held() {
         let mut reader = Reader::new(Input::stream(Short(io::Cursor::new(file.concat()), most)), None, 8_192);
         for (nanos, data) in [(77, [1, 2, 3]), (78, [4, 5, 6])] {
             let head = reader.advance().unwrap();
-            let frame = reader.frame(&head);
+            let frame = head.frame(reader.octets());
             assert_eq!((frame.timestamp.nanos(), frame.data), (nanos, &data[..]));
         }
         assert!(reader.advance().is_none());
@@ -925,6 +925,41 @@ fn a_file_that_changes_while_others_have_their_turn_is_an_error() {
             assert!(files.next_run().is_none());
             assert_eq!(files.failures().len(), 1, "{name}");
         }
+    }
+}
+
+#[test]
+fn a_file_cut_off_while_it_is_read_gives_what_was_read_and_ends() {
+    // Long enough to be looked ahead in, and frames of one line, of a few and of many.
+    let data: Vec<u8> = (0..5_000u32).map(|at| at as u8).collect();
+    let mut octets = LITTLE.pcap_header(0xA1B2_3C4D, 1);
+    let mut written_frames = Vec::new();
+    for number in 0..30_000u32 {
+        let data = &data[..[60, 300, 1_500, 0, 5_000][number as usize % 5]];
+        octets.extend(LITTLE.record(number, 0, 60, data));
+        written_frames.push((u64::from(number) * 1_000_000_000, data));
+    }
+    let folder = TempDir::new().unwrap();
+    for (left, frames_read) in [(octets.len(), 0), (octets.len() / 2, 10_000), (0, 10_000), (0, 1)] {
+        let path = written(&folder, "cut.pcap", &octets);
+        let mut files = open(std::slice::from_ref(&path));
+        let (mut read, mut cut) = (0, false);
+        while let Some(run) = files.next_run() {
+            for frame in run {
+                // Whatever becomes of the file: what is given out is what was in it.
+                let (nanos, data) = written_frames[read];
+                assert!(frame.timestamp.nanos() == nanos && frame.data == data, "frame {read}");
+                read += 1;
+            }
+            if read >= frames_read && !cut {
+                cut = true;
+                fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(left as u64).unwrap();
+            }
+        }
+        assert_eq!(read == written_frames.len(), left == octets.len(), "cut to {left} octets");
+        assert!(read >= frames_read);
+        let failures: Vec<_> = files.failures().iter().map(FileError::to_string).collect();
+        assert!(failures.iter().all(|failure| failure.contains("packet record cut off")), "{failures:?}");
     }
 }
 
