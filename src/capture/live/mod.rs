@@ -46,6 +46,9 @@ use crate::time::Timestamp;
 const BLOCK_TIMEOUT: Duration = Duration::from_millis(100);
 /// After this long without a packet let in, no block of the ring is held back any more.
 const LAST_BLOCK: Duration = Duration::from_millis(250);
+/// Two blocks of the ring, as libpcap cuts it: a ring of one, which it makes of anything less, drops all that comes while
+/// the block is read.
+const LEAST_RING: u32 = 2 << 18;
 /// How often a lost interface is looked for, and the link of a present one.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// The name that means all interfaces.
@@ -153,7 +156,7 @@ impl Handle {
             .map_err(words)?
             .snaplen(i32::try_from(options.snaplen).unwrap_or(i32::MAX))
             .promisc(options.promiscuous && interface != ANY)
-            .buffer_size(i32::try_from(options.buffer_octets).unwrap_or(i32::MAX))
+            .buffer_size(i32::try_from(options.buffer_octets.max(LEAST_RING)).unwrap_or(i32::MAX))
             .timeout(BLOCK_TIMEOUT.as_millis() as i32)
             .precision(Precision::Nano)
             .open()
