@@ -25,9 +25,7 @@ marked LOSSY and one that fails WRONG: its time is no measure.
 import argparse
 import json
 import os
-import platform
 import re
-import shutil
 import statistics
 import struct
 import subprocess
@@ -36,15 +34,11 @@ import tempfile
 import threading
 import time
 
-ACTIVE_SECONDS = 60
-IDLE_SECONDS = 15
-# More than there are flows in any capture that is compared; each peer reserves what it needs as it needs it or at once.
-MOST_FLOWS = 8_000_000
+import programs as meters
+from programs import ACTIVE_SECONDS, IDLE_SECONDS, last_number
+
 # A run that takes longer is ended and counts as wrong.
 LONGEST_SECONDS = 300
-
-HERE = os.path.dirname(os.path.abspath(__file__))
-ROOT = os.path.dirname(HERE)
 
 
 class Run:
@@ -106,56 +100,26 @@ def run(command, output_path):
     return Run(wall, usage.ru_utime + usage.ru_stime, memory.peak_kib, process.returncode, text)
 
 
-def find(*names):
-    """The first of these programs that is there; Debian keeps some where only root looks."""
-    path = os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin"
-    return next((found for name in names if (found := shutil.which(name, path=path))), None)
-
-
-def first_line(command, pattern):
-    """What a program says of its version."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    found = re.search(pattern, done.stdout + done.stderr)
-    return found.group(1) if found else "of unknown version"
-
-
-def last_number(pattern, text):
-    found = re.findall(pattern, text)
-    return int(found[-1]) if found else None
-
-
-class Flowtap:
+class Flowtap(meters.Flowtap):
     def __init__(self, path, shards=None):
-        self.path = path
-        self.shards = shards
-        self.name = "flowtap" if shards is None else f"flowtap --shards {shards}"
-        self.version = first_line([path, "--version"], r"flowtap (\S+)")
+        super().__init__(path)
+        self.shards = [] if shards is None else ["--shards", str(shards)]
+        self.name = " ".join([self.name, *self.shards])
 
     def command(self, capture, _scratch):
-        shards = [] if self.shards is None else ["--shards", str(self.shards)]
         to = ["--to", "ipfix+file:/dev/null", "--summary", "json"]
-        timeouts = ["--active-timeout", f"{ACTIVE_SECONDS}s", "--idle-timeout", f"{IDLE_SECONDS}s"]
-        return [self.path, "read", "--quiet", *to, *timeouts, *shards, capture]
+        return [self.path, "read", "--quiet", *to, *self.timeouts, *self.shards, capture]
 
     def count(self, one, _scratch):
         summary = json.loads(one.output.strip().splitlines()[-1])
         one.packets, one.records = summary["metered"], summary["records"]
 
 
-class Softflowd:
-    name = "softflowd"
-
-    def __init__(self, path):
-        self.path = path
-        self.version = first_line([path, "-h"], r"version (\d[\w.]*\w)")
-
+class Softflowd(meters.Softflowd):
     def command(self, capture, scratch):
-        timeouts = [f"maxlife={ACTIVE_SECONDS}", "tcp.fin=1", "tcp.rst=1"]
-        timeouts += [f"{protocol}={IDLE_SECONDS}" for protocol in ("general", "tcp", "udp", "icmp")]
-        flags = [flag for timeout in timeouts for flag in ("-t", timeout)]
         # Without its control socket: reading a file, 1.1.0 now and then waits for ever for somebody to call there.
         files = ["-p", os.path.join(scratch, "pid"), "-c", "none"]
-        return [self.path, "-r", capture, "-d", "-6", "-m", str(MOST_FLOWS), *flags, *files]
+        return [self.path, "-r", capture, "-d", *self.table, *self.timeouts, *files]
 
     def count(self, one, _scratch):
         one.packets = last_number(r"Packets processed: (\d+)", one.output)
@@ -166,40 +130,21 @@ class Softflowd:
             one.output += f"\n{forced} flows ended for want of room"
 
 
-class Nfpcapd:
-    name = "nfpcapd"
-
-    def __init__(self, path):
-        self.path = path
-        self.version = first_line([path, "-V"], r"Version: (\d[\d.]*\d)")
-
+class Nfpcapd(meters.Nfpcapd):
     def command(self, capture, scratch):
-        timeouts = ["-e", f"{ACTIVE_SECONDS},{IDLE_SECONDS}"]
         # 1.7 names the folder with -l, later ones with -w.
-        return [self.path, "-r", capture, "-l", scratch, "-B", "1048576", *timeouts]
+        return [self.path, "-r", capture, "-l", scratch, *self.table, *self.timeouts]
 
     def count(self, one, _scratch):
-        # Each rotation reports what went into its file.
-        flows = re.findall(r"Flows: (\d+), Packets: (\d+)", one.output)
-        one.packets = sum(int(packets) for _, packets in flows) if flows else None
-        one.records = sum(int(records) for records, _ in flows) if flows else None
+        one.packets, one.records = self.flows(one.output)
 
 
-class Yaf:
-    name = "yaf"
-
-    def __init__(self, path):
-        self.path = path
-        self.version = first_line([path, "--version"], r"yaf version (\S+)")
-
+class Yaf(meters.Yaf):
     def command(self, capture, _scratch):
-        timeouts = ["--active-timeout", str(ACTIVE_SECONDS), "--idle-timeout", str(IDLE_SECONDS)]
-        table = ["--max-flows", str(MOST_FLOWS), "--silk", "--verbose"]
-        return [self.path, "--in", capture, "--out", "/dev/null", *timeouts, *table]
+        return [self.path, "--in", capture, "--out", "/dev/null", *self.timeouts, *self.table]
 
     def count(self, one, _scratch):
-        one.packets = last_number(r"Processed (\d+) packets into", one.output)
-        one.records = last_number(r"packets into (\d+) flows", one.output)
+        one.packets, one.records = self.flows(one.output)
 
 
 class Ipfixprobe:
@@ -207,7 +152,7 @@ class Ipfixprobe:
 
     def __init__(self, path):
         self.path = path
-        self.version = first_line([path, "--version"], r"(\d+\.\d[\w.]*)")
+        self.version = meters.first_line([path, "--version"], r"(\d+\.\d[\w.]*)")
 
     def command(self, capture, _scratch):
         storage = f"cache;s=20;l=4;a={ACTIVE_SECONDS};i={IDLE_SECONDS}"
@@ -217,11 +162,6 @@ class Ipfixprobe:
         # Its table of inputs: plugin, packets, parsed, octets; of outputs: biflows, packets, …
         row = re.search(r"^\s*0\s+(\d+)\s+(\d+)\s+\d+", one.output, re.MULTILINE)
         one.packets = int(row.group(2)) if row else None
-
-
-def peers():
-    kinds = [(Softflowd, ["softflowd"]), (Nfpcapd, ["nfpcapd"]), (Yaf, ["yaf"]), (Ipfixprobe, ["ipfixprobe"])]
-    return [kind(path) for kind, names in kinds if (path := find(*names))]
 
 
 def frames_in(capture):
@@ -241,33 +181,9 @@ def frames_in(capture):
     return frames
 
 
-def describe_machine():
-    cpu = platform.machine()
-    try:
-        with open("/proc/cpuinfo") as cpuinfo:
-            cpu = next(line.split(":", 1)[1].strip() for line in cpuinfo if line.startswith("model name"))
-        with open("/proc/meminfo") as meminfo:
-            memory = int(meminfo.readline().split()[1]) / 1024 / 1024
-    except (OSError, StopIteration):
-        memory = 0
-    cores = len(os.sched_getaffinity(0))
-    return f"{cpu}, {cores} cores, {memory:.0f} GiB, {platform.system()} {platform.release()}"
-
-
-def scratch_folder():
-    shared_memory = "/dev/shm"
-    return shared_memory if os.access(shared_memory, os.W_OK) else None
-
-
-def build_flowtap():
-    subprocess.run(["cargo", "build", "--release", "--quiet"], cwd=ROOT, check=True)
-    target = os.environ.get("CARGO_TARGET_DIR", os.path.join(ROOT, "target"))
-    return os.path.join(target, "release", "flowtap")
-
-
 def generate(folder):
     command = ["cargo", "bench", "--quiet", "--bench", "pipeline", "--", "--generate", folder]
-    subprocess.run(command, cwd=ROOT, check=True)
+    subprocess.run(command, cwd=meters.ROOT, check=True)
 
 
 def verdict(one, frames):
@@ -288,7 +204,7 @@ def compare(capture, programs, rounds):
     runs = {program.name: [] for program in programs}
     for number in range(rounds):
         for program in programs:
-            with tempfile.TemporaryDirectory(dir=scratch_folder()) as scratch:
+            with tempfile.TemporaryDirectory(dir=meters.scratch_folder()) as scratch:
                 one = run(program.command(capture, scratch), os.path.join(scratch, "output"))
                 try:
                     program.count(one, scratch)
@@ -332,8 +248,8 @@ def main():
     parser.add_argument("--flowtap", help="the binary (default: cargo build --release)")
     parser.add_argument("--only", help="captures whose name has this in it")
     arguments = parser.parse_args()
-    flowtap = arguments.flowtap or build_flowtap()
-    programs = [Flowtap(flowtap), Flowtap(flowtap, shards=0), *peers()]
+    flowtap = arguments.flowtap or meters.build_flowtap()
+    programs = [Flowtap(flowtap), Flowtap(flowtap, shards=0), *meters.installed([Softflowd, Nfpcapd, Yaf, Ipfixprobe])]
     with tempfile.TemporaryDirectory() as made:
         folder = arguments.folder
         if folder is None:
@@ -343,7 +259,7 @@ def main():
         captures = [path for path in captures if not arguments.only or arguments.only in os.path.basename(path)]
         if not captures:
             sys.exit(f"{folder}: no *.pcap in it")
-        print(f"{describe_machine()}. {arguments.rounds} rounds, every program in turn; captures in the page cache.")
+        print(f"{meters.describe_machine()}. {arguments.rounds} rounds, every program in turn; captures in the page cache.")
         wrong = False
         for capture in captures:
             frames, runs = compare(capture, programs, arguments.rounds)

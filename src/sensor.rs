@@ -36,6 +36,8 @@ use crate::time::Timestamp;
 const LOOK_EVERY: usize = 8192;
 /// How long a quiet interface is waited for at a time.
 const QUIET_WAIT: Duration = Duration::from_millis(100);
+/// For how long frames may gather in the ring of a busy interface.
+const GATHER: Duration = Duration::from_millis(100);
 /// Packets may still be on their way through the kernel's ring for this long.
 const IN_FLIGHT: Duration = Duration::from_millis(500);
 /// How often the kernel's counts are asked for.
@@ -359,7 +361,10 @@ fn run_intake<I: Intake>(
         if read < LOOK_EVERY {
             // The ring is empty.
             intake.quiet(quiet_link.clock(&intake));
-            capture.wait(QUIET_WAIT);
+            match read {
+                0 => capture.wait(QUIET_WAIT),
+                _ => capture.gather(GATHER),
+            }
         }
     }
     capture.end();

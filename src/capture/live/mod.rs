@@ -5,7 +5,8 @@
 //!
 //! The handle is non-blocking and waited for with `poll`: a blocking read returns only with packets, timeout or not,
 //! and a quiet link must still export on time. The ring hands over blocks, not packets: immediate mode stays off.
-//! Frames are read by `pcap_dispatch`, many a call.
+//! Frames are read by `pcap_dispatch`, many a call. While there is traffic nobody waits for the next block: the ring is
+//! left alone as long as it has room ([`ring`]).
 //!
 //! # Every packet counted once
 //!
@@ -24,6 +25,7 @@
 pub mod fanout;
 pub mod interfaces;
 pub mod link;
+pub mod ring;
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
@@ -36,6 +38,7 @@ use thiserror::Error;
 
 use self::fanout::FanoutGroup;
 use self::link::{Link, LinkWatch};
+use self::ring::Gathering;
 use crate::capture::{CaptureDrops, Frame, LinkType};
 use crate::time::Timestamp;
 
@@ -43,6 +46,9 @@ use crate::time::Timestamp;
 const BLOCK_TIMEOUT: Duration = Duration::from_millis(100);
 /// After this long without a packet let in, no block of the ring is held back any more.
 const LAST_BLOCK: Duration = Duration::from_millis(250);
+/// Two blocks of the ring, as libpcap cuts it: a ring of one, which it makes of anything less, drops all that comes while
+/// the block is read.
+const LEAST_RING: u32 = 2 << 18;
 /// How often a lost interface is looked for, and the link of a present one.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// The name that means all interfaces.
@@ -124,6 +130,9 @@ struct Handle {
     capture: Capture<Active>,
     index: u32,
     counted: CaptureDrops,
+    /// What the kernel told outside of libpcap, which will not hear of it.
+    told_apart: CaptureDrops,
+    gathering: Option<Gathering>,
     /// What was received before capture began, and what the interface had dropped by then.
     early: CaptureDrops,
     /// Since when the interface is gone; what is left in the ring is still to be read.
@@ -147,7 +156,7 @@ impl Handle {
             .map_err(words)?
             .snaplen(i32::try_from(options.snaplen).unwrap_or(i32::MAX))
             .promisc(options.promiscuous && interface != ANY)
-            .buffer_size(i32::try_from(options.buffer_octets).unwrap_or(i32::MAX))
+            .buffer_size(i32::try_from(options.buffer_octets.max(LEAST_RING)).unwrap_or(i32::MAX))
             .timeout(BLOCK_TIMEOUT.as_millis() as i32)
             .precision(Precision::Nano)
             .open()
@@ -156,7 +165,15 @@ impl Handle {
         let index =
             if interface == ANY { 0 } else { watch.index(interface).map_err(|e| failed(e.to_string()))? };
         let none = CaptureDrops::default();
-        let mut handle = Handle { capture, index, counted: none, early: none, dying: None };
+        let mut handle = Handle {
+            capture,
+            index,
+            counted: none,
+            told_apart: none,
+            gathering: Gathering::of(options.buffer_octets, options.snaplen),
+            early: none,
+            dying: None,
+        };
         handle.shut_door().map_err(|error| failed(error.to_string()))?;
         if let Some(group) = fanout {
             group
@@ -227,7 +244,7 @@ impl Handle {
             widen(&mut self.counted.dropped_by_kernel, now.dropped);
             widen(&mut self.counted.dropped_by_interface, now.if_dropped);
         }
-        self.counted
+        self.counted.plus(self.told_apart)
     }
 
     /// What this handle counted since its beginning.
@@ -288,6 +305,7 @@ impl LiveCapture {
         let (link_type, interface) = (self.link_type, handle.index);
         let mut count = 0;
         let result = handle.capture.dispatch(Some(most), |packet| {
+            ring::prefetch_behind(packet.data);
             let header = packet.header;
             // The precision asked for is nanoseconds, and libpcap keeps them where microseconds have their name.
             let nanos = (header.ts.tv_sec.max(0) as u64)
@@ -318,6 +336,19 @@ impl LiveCapture {
             State::Open(handle) if handle.dying.is_none() => wait(handle.capture.as_fd(), longest),
             // A dead socket would end the wait at once, over and over.
             _ => std::thread::sleep(longest),
+        }
+    }
+
+    /// Lets frames gather in the ring while it has room, at most for `longest`; waits for them where the ring is too small
+    /// for that.
+    pub fn gather(&mut self, longest: Duration) {
+        match &mut self.state {
+            State::Open(Handle { gathering: Some(gathering), dying: None, capture, told_apart, .. }) => {
+                let came = gathering.wait(capture, longest);
+                told_apart.received += came.packets;
+                told_apart.dropped_by_kernel += came.dropped;
+            }
+            _ => self.wait(longest),
         }
     }
 
