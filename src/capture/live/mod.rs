@@ -137,8 +137,10 @@ impl Handle {
         fanout: Option<&FanoutGroup>,
         watch: &LinkWatch,
     ) -> Result<Handle, LiveError> {
-        let failed =
-            |reason: String| LiveError::Open { interface: interface.to_string(), reason: advise(&reason) };
+        let failed = |reason: String| LiveError::Open {
+            interface: interface.to_string(),
+            reason: advise(interface, &reason),
+        };
         let words = |error: pcap::Error| match error {
             pcap::Error::PcapError(words) => failed(words),
             other => failed(other.to_string()),
@@ -430,12 +432,17 @@ fn link_type(datalink: pcap::Linktype) -> LinkType {
     }
 }
 
-fn advise(reason: &str) -> String {
+/// The system's word, and where it is a want of rights the three ways to have them.
+fn advise(interface: &str, reason: &str) -> String {
     let lower = reason.to_ascii_lowercase();
     if lower.contains("permission") || lower.contains("not permitted") {
+        // The file that runs, which a name looked up in PATH need not be; sudo has a PATH of its own besides.
+        let program = std::env::current_exe()
+            .map_or_else(|_| "flowtap".to_string(), |program| program.display().to_string());
         format!(
-            "{reason}; capturing needs CAP_NET_RAW: run as root, or once `sudo setcap cap_net_raw+ep \
-             $(command -v flowtap)`"
+            "{reason}; capturing needs CAP_NET_RAW. Either give it to the program, once: `sudo setcap cap_net_raw+ep \
+             {program}`; or run it as a service, which has it: `sudo systemctl start flowtap@{interface}.service`; or run \
+             it as root: `sudo {program} live -i {interface}`"
         )
     } else {
         reason.to_string()
