@@ -119,7 +119,8 @@ pub struct LiveArgs {
     /// Size of the kernel's ring for each capture thread, with a unit: 16M, 1G
     #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = size)]
     pub buffer: u64,
-    /// Write the frames to a pcap file as they are metered, with nanoseconds and cut at the snaplen
+    /// Write the frames to a pcap file, or a pcapng file if its name ends in .pcapng, as they are metered, with nanoseconds
+    /// and cut at the snaplen; interfaces of several link types take a pcapng file
     #[arg(long, value_name = "FILE")]
     pub write: Option<PathBuf>,
     /// Meter what this host exports to the collectors, too, when it passes a captured interface

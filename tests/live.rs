@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use common::metrics;
 use common::namespace::{Network, PEER, TAP};
-use common::{chatter, flowtap, in_ci, rows, shared, skip};
+use common::{chatter, flowtap, in_ci, installed, rows, shared, skip};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// A sensor that runs in a namespace.
@@ -260,22 +260,12 @@ fn compare_with_written(
     network: &Network,
     interfaces: &str,
     threads: &str,
+    path: &Path,
     traffic: impl FnOnce(),
 ) -> Written {
-    let (_folder, path) = folder();
     let write = path.to_string_lossy();
-    let flags = [
-        "--to",
-        "csv:-",
-        "--write",
-        &write,
-        "--capture-threads",
-        threads,
-        "--tcp-linger",
-        "1s",
-        "--buffer",
-        "16M",
-    ];
+    let mut flags = vec!["--to", "csv:-", "--write", &write, "--capture-threads", threads];
+    flags.extend(["--tcp-linger", "1s", "--buffer", "16M"]);
     let sensor = Sensor::start(network, interfaces, &flags);
     let began = Instant::now();
     traffic();
@@ -286,7 +276,7 @@ fn compare_with_written(
     let frames = ended.number("/frames");
     ended.accounts_for(frames);
     assert_eq!(ended.number("/capture/dropped_by_kernel"), 0, "{what}");
-    let expected = expected_rows(&path, &[("active", "60"), ("idle", "15"), ("linger", "1")]);
+    let expected = expected_rows(path, &[("active", "60"), ("idle", "15"), ("linger", "1")]);
     assert_eq!(rows(&ended.stdout), expected, "{what}");
     eprintln!(
         "{threads} capture threads on {interfaces}, {seconds:.1} s of programs: {}; the records are the {} over what \
@@ -294,26 +284,20 @@ fn compare_with_written(
         ended.figures(frames),
         expected.len()
     );
-    let header = fs::read(&path).expect("the file");
-    let link_type = u32::from_ne_bytes(header[20..24].try_into().expect("four octets"));
-    Written { link_type, rows: expected }
+    Written(expected)
 }
 
-/// What the sensor wrote, and what it metered of it.
-struct Written {
-    /// Of the file (draft-ietf-opsawg-pcap, section 4).
-    link_type: u32,
-    rows: Vec<String>,
-}
+/// The records of what a sensor wrote.
+struct Written(Vec<String>);
 
 impl Written {
     /// Each program has left its mark: a record that begins with each of these.
     fn has(&self, beginnings: &[&str]) {
         for beginning in beginnings {
             assert!(
-                self.rows.iter().any(|row| row.starts_with(beginning)),
+                self.0.iter().any(|row| row.starts_with(beginning)),
                 "no record {beginning} in {:#?}",
-                self.rows
+                self.0
             );
         }
     }
@@ -337,7 +321,10 @@ fn records_are_those_of_the_frames_written_at_the_same_time() {
             if !chatter::possible() {
                 return;
             }
-            compare_with_written(&network, interfaces, threads, || chatter::talk(&network)).has(&CHATTER);
+            let (_folder, path) = folder();
+            let written =
+                compare_with_written(&network, interfaces, threads, &path, || chatter::talk(&network));
+            written.has(&CHATTER);
         }
     }
 }
@@ -349,13 +336,15 @@ fn any_takes_in_each_interface_and_its_records_are_those_of_the_frames_written()
         return;
     }
     network.plug_second();
-    let written = compare_with_written(&network, "any", "1", || {
+    let (_folder, path) = folder();
+    let written = compare_with_written(&network, "any", "1", &path, || {
         network.far("ping -q -c 3 -i 0.05 10.10.0.1");
         network.near("ping -q -c 2 -i 0.05 127.0.0.1");
         chatter::talk(&network);
     });
-    // Linux cooked capture (LINKTYPE_LINUX_SLL2), where an interface's own link type cannot stand.
-    assert_eq!(written.link_type, 276);
+    // Linux cooked capture, where an interface's own link type cannot stand (draft-ietf-opsawg-pcap, section 4).
+    let header = fs::read(&path).expect("the file");
+    assert_eq!(header[20..24], 276_u32.to_ne_bytes(), "LINKTYPE_LINUX_SLL2");
     written.has(&CHATTER);
     // Two directions of three each on the second cable; on loopback each packet counts once.
     written.has(&[
@@ -756,10 +745,25 @@ fn interfaces_are_listed_with_link_type_state_and_addresses() {
 }
 
 #[test]
-fn interfaces_of_two_link_types_are_not_written_into_one_file() {
+fn interfaces_of_two_link_types_are_written_into_a_pcapng_file_and_not_into_a_pcap_file() {
     let Some(network) = Network::new() else { return };
-    let tun = network.command(&network.near, "ip").args(["tuntap", "add", "tun0", "mode", "tun"]).output();
-    if !tun.expect("ip runs").status.success() {
+    if !installed("python3") {
+        return skip("python3 is not installed");
+    }
+    // An interface without link headers, up for as long as somebody holds it (TUNSETIFF: IFF_TUN, IFF_NO_PI).
+    const HOLD_TUN: &str = "import fcntl, os, struct, time; \
+        tun = os.open('/dev/net/tun', os.O_RDWR); \
+        fcntl.ioctl(tun, 0x400454ca, struct.pack('16sH22x', b'tun0', 0x1001)); \
+        time.sleep(600)";
+    let mut holder = chatter::Server::start(network.command(&network.near, "python3").args(["-c", HOLD_TUN]));
+    let mut gone = false;
+    until("tun interface", Duration::from_secs(10), || {
+        gone = holder.0.try_wait().expect("a child").is_some();
+        let shown =
+            network.command(&network.near, "ip").args(["link", "show", "tun0"]).output().expect("ip runs");
+        (gone || shown.status.success()).then_some(()).ok_or_else(|| "not yet".to_string())
+    });
+    if gone {
         return skip("no tun interface");
     }
     network.near("ip link set tun0 up");
@@ -772,8 +776,25 @@ fn interfaces_of_two_link_types_are_not_written_into_one_file() {
         .expect("ip runs");
     assert_eq!(output.status.code(), Some(1));
     let words = String::from_utf8_lossy(&output.stderr);
-    assert!(words.contains("tap0 has link type 1 and tun0 has 101"), "{words}");
+    assert!(words.contains("tap0 has link type 1 and tun0 has 101") && words.contains(".pcapng"), "{words}");
     assert!(!path.exists(), "nothing was written");
+
+    // What is sent into tun0 leaves by it, and nobody answers.
+    network.near("ip addr add 10.11.0.1/24 dev tun0");
+    let path = path.with_extension("pcapng");
+    let written = compare_with_written(&network, "tap0,tun0", "2", &path, || {
+        network.far("ping -q -c 3 -i 0.05 10.9.0.1");
+        let unanswered = network
+            .command(&network.near, "ping")
+            .args(["-q", "-c", "2", "-i", "0.05", "-W", "1", "10.11.0.2"])
+            .output();
+        assert_eq!(unanswered.expect("ip runs").status.code(), Some(1), "nobody answers");
+    });
+    written.has(&[
+        "10.9.0.2,10.9.0.1,1,0,2048,3,",
+        "10.9.0.1,10.9.0.2,1,0,0,3,",
+        "10.11.0.1,10.11.0.2,1,0,2048,2,",
+    ]);
 }
 
 #[test]

@@ -70,7 +70,7 @@ complete -c flowtap -n "__fish_flowtap_using_subcommand live" -l capture-threads
 complete -c flowtap -n "__fish_flowtap_using_subcommand live" -l snaplen -d 'Octets to capture of each frame' -r
 complete -c flowtap -n "__fish_flowtap_using_subcommand live" -l promiscuous -d 'Whether to take in frames for other hosts' -r
 complete -c flowtap -n "__fish_flowtap_using_subcommand live" -l buffer -d 'Size of the kernel\'s ring for each capture thread, with a unit: 16M, 1G' -r
-complete -c flowtap -n "__fish_flowtap_using_subcommand live" -l write -d 'Write the frames to a pcap file as they are metered, with nanoseconds and cut at the snaplen' -r -F
+complete -c flowtap -n "__fish_flowtap_using_subcommand live" -l write -d 'Write the frames to a pcap file, or a pcapng file if its name ends in .pcapng, as they are metered, with nanoseconds and cut at the snaplen; interfaces of several link types take a pcapng file' -r -F
 complete -c flowtap -n "__fish_flowtap_using_subcommand live" -l metrics -d 'Serve metrics (/metrics), a status (/status) and /health over HTTP; without an address, on 127.0.0.1:9469' -r
 complete -c flowtap -n "__fish_flowtap_using_subcommand live" -l user -d 'The user to become when all is open [default: as root `flowtap`, or `nobody` where there is none]' -r
 complete -c flowtap -n "__fish_flowtap_using_subcommand live" -l sandbox -d 'Whether to give away, when all is open, all rights that are no longer needed' -r
