@@ -11,6 +11,7 @@ use std::net::UdpSocket;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -83,6 +84,27 @@ impl Sensor {
 
     fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).expect("it runs");
+    }
+
+    /// Does something while the sensor runs for 5 ms in 200 only, as a CPU quota has it; without control groups, which
+    /// not every machine lets a test make.
+    fn with_quota<T>(&self, work: impl FnOnce() -> T) -> T {
+        let done = AtomicBool::new(false);
+        let began = Instant::now();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                // The limit is for work that panics.
+                while !done.load(Ordering::Acquire) && began.elapsed() < Duration::from_secs(60) {
+                    self.signal(Signal::STOP);
+                    thread::sleep(Duration::from_millis(195));
+                    self.signal(Signal::CONT);
+                    thread::sleep(Duration::from_millis(5));
+                }
+            });
+            let result = work();
+            done.store(true, Ordering::Release);
+            result
+        })
     }
 
     /// Ends it by a signal.
@@ -411,7 +433,7 @@ fn what_a_full_ring_drops_is_in_the_sums_the_log_the_metrics_and_the_records_of_
     network.silence();
     let (folder, path) = folder();
     let once = traffic(&path, 100, 500, 0);
-    for threads in ["1", "2"] {
+    for (threads, is_stopped) in [("1", true), ("2", true), ("1", false), ("2", false)] {
         let messages = folder.path().join("records.ipfix");
         let to = format!("ipfix+file:{}", messages.display());
         let collector = network.inside(|| UdpSocket::bind("127.0.0.1:0").expect("a port"));
@@ -421,10 +443,15 @@ fn what_a_full_ring_drops_is_in_the_sums_the_log_the_metrics_and_the_records_of_
         let sensor = Sensor::start(&network, TAP, &flags);
         let address = metrics::address(&sensor.log()).expect("metrics, before it captures");
         let began = Instant::now();
-        // A reader that does not come to read: deterministic, whatever the sender's speed.
-        sensor.signal(Signal::STOP);
-        let mut sent = network.replay(&path, 2);
-        sensor.signal(Signal::CONT);
+        let mut sent = if is_stopped {
+            // A reader that does not come to read: deterministic, whatever the sender's speed.
+            sensor.signal(Signal::STOP);
+            let sent = network.replay(&path, 2);
+            sensor.signal(Signal::CONT);
+            sent
+        } else {
+            sensor.with_quota(|| network.replay(&path, 2))
+        };
         sensor.wait_for("packets dropped in", 1);
         // And goes on afterwards.
         sent += network.replay(&path, 1);
@@ -441,7 +468,8 @@ fn what_a_full_ring_drops_is_in_the_sums_the_log_the_metrics_and_the_records_of_
         assert_eq!(sent, u64::from(3 * once));
         ended.accounts_for(sent);
         let dropped = ended.number("/capture/dropped_by_kernel");
-        assert!(dropped > sent / 10, "{}", ended.stderr);
+        // How many a quota drops is the machine's to say.
+        assert!(dropped > if is_stopped { sent / 10 } else { 0 }, "{}", ended.stderr);
         let lines: Vec<&str> =
             ended.stderr.lines().filter(|line| line.contains("packets dropped in")).collect();
         let logged: u64 = lines
@@ -453,7 +481,8 @@ fn what_a_full_ring_drops_is_in_the_sums_the_log_the_metrics_and_the_records_of_
             })
             .sum();
         assert_eq!(logged, dropped, "{lines:?}");
-        assert!(lines.len() <= 3, "{lines:?}");
+        // One an interval of a second, and one at the end.
+        assert!(lines.len() as u64 <= began.elapsed().as_secs() + 2, "{lines:?}");
         let by_kernel = ["outcome=\"dropped\"", "reason=\"kernel\""];
         assert_eq!(metrics::metric(&shown, "flowtap_packets_total", &by_kernel), dropped, "{shown}");
         let told = ignored_packets(&fs::read(&messages).expect("the file"));
@@ -461,9 +490,10 @@ fn what_a_full_ring_drops_is_in_the_sums_the_log_the_metrics_and_the_records_of_
         let other_told = ignored_packets_netflow9(&waiting_at(&collector));
         assert_eq!(other_told.last(), Some(&dropped), "the last of {other_told:?}");
         eprintln!(
-            "{threads} capture threads, a ring of 1 MiB not read for a while, {seconds:.1} s: {}; dropped in {} lines of \
+            "{threads} capture threads, a ring of 1 MiB {}, {seconds:.1} s: {}; dropped in {} lines of \
              the log {logged}, in the metrics {dropped}, in the last of {} IPFIX records {dropped} and of {} NetFlow v9 \
              records {dropped}",
+            if is_stopped { "not read for a while" } else { "read 5 ms in 200" },
             ended.figures(sent),
             lines.len(),
             told.len(),
