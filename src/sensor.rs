@@ -80,8 +80,8 @@ pub enum SensorError {
     },
     /// Interfaces of several link types, which no pcap file can hold.
     #[error(
-        "--write: {first} has link type {} and {second} has {}, a pcap file has one: name interfaces of one link \
-         type, or write each with a flowtap of its own", .first_type.0, .second_type.0
+        "--write: {first} has link type {} and {second} has {}, a pcap file has one: write a file whose name ends in \
+         .pcapng, or name interfaces of one link type", .first_type.0, .second_type.0
     )]
     LinkTypes {
         /// An interface.
@@ -137,7 +137,8 @@ impl Sensor {
         }
         let write = match (&options.write, captures.first()) {
             (Some(path), Some(first)) => {
-                if let Some(other) = captures.iter().find(|one| one.link_type() != first.link_type()) {
+                let other = captures.iter().find(|one| one.link_type() != first.link_type());
+                if let Some(other) = other.filter(|_| !FrameFile::takes_link_types(path)) {
                     return Err(SensorError::LinkTypes {
                         first: first.interface().to_string(),
                         first_type: first.link_type(),
@@ -145,7 +146,10 @@ impl Sensor {
                         second_type: other.link_type(),
                     });
                 }
-                let file = FrameFile::create(path, first.link_type(), options.live.snaplen)
+                let mut interfaces: Vec<_> =
+                    captures.iter().map(|one| (one.interface(), one.link_type())).collect();
+                interfaces.dedup(); // the threads of each stand side by side
+                let file = FrameFile::create(path, &interfaces, options.live.snaplen)
                     .map_err(|source| SensorError::Write { path: path.clone(), source })?;
                 Some(file)
             }
@@ -168,13 +172,14 @@ impl Sensor {
         let Sensor { mut captures, write, statistics_interval } = self;
         let names: Vec<String> = captures.iter().map(|capture| capture.interface().to_string()).collect();
         let board = Board::new(names, stop.clone());
-        let log = |_| write.as_ref().map(FrameFile::log);
+        let logs: Vec<Option<FrameLog>> =
+            captures.iter().map(|one| write.as_ref().map(|file| file.log(one.interface()))).collect();
         let (mut report, drops) = if captures.len() == 1 {
             let pipeline = Pipeline::start(options, destinations)?;
             let gauges = Arc::clone(pipeline.gauges());
             let mut supervisor =
                 Supervisor { board: &board, attendant, statistics_interval, gauges, is_broken: &|| false };
-            let (mut ended, drops) = supervisor.run(&mut captures, vec![pipeline], vec![log(0)])?;
+            let (mut ended, drops) = supervisor.run(&mut captures, vec![pipeline], logs)?;
             (ended.pop().expect("as many as began, one").finish()?, drops)
         } else {
             let (spread, intakes) = Spread::start(options, captures.len(), destinations)?;
@@ -182,7 +187,6 @@ impl Sensor {
             let is_broken = || spread.is_broken();
             let mut supervisor =
                 Supervisor { board: &board, attendant, statistics_interval, gauges, is_broken: &is_broken };
-            let logs = (0..captures.len()).map(log).collect();
             let (ended, drops) = supervisor.run(&mut captures, intakes, logs)?;
             let counts: Vec<FrameCounts> = ended.into_iter().map(SpreadIntake::end).collect();
             (spread.finish(&counts)?, drops)

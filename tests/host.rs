@@ -3,8 +3,8 @@
 mod common;
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
@@ -13,6 +13,8 @@ use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use common::metrics::{self, get, metric};
+use common::namespace::{Network, TAP};
 use common::{flowtap, installed, root, skip};
 
 /// How long anything here may take.
@@ -359,36 +361,7 @@ impl Sender {
 
 /// The address that the log says metrics are at.
 fn metrics_address(run: &Run) -> SocketAddr {
-    until("the metrics", || {
-        let errors = run.errors();
-        let after = errors.split("metrics at http://").nth(1)?;
-        after.split('/').next()?.parse().ok()
-    })
-}
-
-/// Status and body of one answer.
-fn get(address: SocketAddr, path: &str) -> (u16, String) {
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(LIMIT)).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
-    let mut reader = BufReader::new(stream);
-    let mut line = String::new();
-    reader.read_line(&mut line).unwrap();
-    let status = line.split(' ').nth(1).unwrap().parse().unwrap();
-    let mut rest = String::new();
-    reader.read_to_string(&mut rest).unwrap();
-    (status, rest.split_once("\r\n\r\n").unwrap().1.to_string())
-}
-
-/// The sum of a metric's values, over the lines with all of these labels.
-fn metric(text: &str, name: &str, labels: &[&str]) -> u64 {
-    let lines: Vec<&str> = text
-        .lines()
-        .filter(|line| line.starts_with(&format!("{name} ")) || line.starts_with(&format!("{name}{{")))
-        .filter(|line| labels.iter().all(|label| line.contains(label)))
-        .collect();
-    assert!(!lines.is_empty(), "no {name} with {labels:?} in {text}");
-    lines.iter().map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
+    until("the metrics", || metrics::address(&run.errors()))
 }
 
 #[test]
@@ -600,7 +573,31 @@ fn cap_net_raw_alone_is_enough_and_without_it_the_message_says_what_to_do() {
     assert_eq!(run.ends().0, Some(0));
     let (status, errors) = Run::start(as_nobody(""), folder.path()).ends();
     assert_eq!(status, Some(1));
-    assert!(errors.contains("CAP_NET_RAW") && errors.contains("setcap"), "{errors}");
+    let (path, once) = (program.display(), "sudo setcap cap_net_raw+ep ");
+    for way in [
+        format!("`{once}{path}`"),
+        "`sudo systemctl start flowtap@lo.service`".to_string(),
+        format!("`sudo {path} live -i lo`"),
+    ] {
+        assert!(errors.contains("CAP_NET_RAW") && errors.contains(&way), "no {way} in {errors}");
+    }
+    // The first way is one: the file's capability, of a user who has none.
+    if !installed("setcap") {
+        return skip("setcap (Debian: libcap2-bin) is not installed");
+    }
+    let ignores_capabilities = rustix::fs::StatVfsMountFlags::NOSUID;
+    if rustix::fs::statvfs(&program).unwrap().f_flag.contains(ignores_capabilities) {
+        return skip("the temporary folder is on a file system that is mounted nosuid");
+    }
+    assert!(Command::new("setcap").arg("cap_net_raw+ep").arg(&program).status().unwrap().success());
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--inh-caps=-all"]).arg(&program);
+    command.args(["-v", "live", "--interface", "lo", "--to", "csv:/dev/null", "--filter", "udp port 9"]);
+    command.env_remove("NOTIFY_SOCKET");
+    let mut run = Run::start(command, folder.path());
+    until("capture", || run.errors().contains("capturing on lo").then_some(()));
+    run.signal("-TERM");
+    assert_eq!(run.ends().0, Some(0));
 }
 
 // The package.
@@ -711,11 +708,19 @@ fn the_package_has_its_files_and_is_gone_when_purged() {
             .unwrap(),
     );
     assert_eq!(status, Some(0), "{out}{errors}");
+    let enabled = "/etc/systemd/system/multi-user.target.wants/flowtap@nosuch0.service";
+    if installed("systemctl") {
+        // It makes a link, systemd or no systemd.
+        let (status, out, errors) =
+            words(&Command::new("systemctl").args(["enable", "flowtap@nosuch0.service"]).output().unwrap());
+        assert!(status == Some(0) && Path::new(enabled).is_symlink(), "{out}{errors}");
+    }
     service_as_the_unit_has_it(folder.path());
     dpkg(&["--purge".as_ref(), "flowtap".as_ref()]);
     for path in ["/usr/bin/flowtap", "/etc/flowtap", "/var/lib/flowtap", "/usr/share/doc/flowtap"] {
         assert!(!Path::new(path).exists(), "{path} is still there");
     }
+    assert!(!Path::new(enabled).is_symlink(), "{enabled} is still there");
     assert!(!user(), "the user is still there");
 }
 
@@ -728,12 +733,34 @@ impl Drop for Purge {
     }
 }
 
-/// Where systemd does not run: the unit's `ExecStart` as its user, with its capability and its environment.
+/// Where systemd does not run: the unit's `ExecStart` on a veth pair, as its user, with its capability and its
+/// environment, its settings those that the package brought; a stock nfcapd receives the flows.
 fn service_as_the_unit_has_it(folder: &Path) {
+    for program in ["nfcapd", "nfdump", "setpriv"] {
+        if !installed(program) {
+            return skip(&format!("{program} is not installed, so the service of the package was not run"));
+        }
+    }
+    let Some(network) = Network::new() else { return };
+    let (of_collector, flows) = (folder.join("nfcapd"), folder.join("nfcapd/flows"));
+    fs::create_dir_all(&flows).unwrap();
+    let mut collector = network.command(&network.near, "nfcapd");
+    collector.args(["-p", "4739", "-b", "127.0.0.1", "-t", "60", "-l"]).arg(&flows);
+    let mut collector = Run::start(collector, &of_collector);
+    // As the kernel lists sockets: local address, and what waits to be read.
+    let waiting = || {
+        let sockets = network.near("cat /proc/net/udp").stdout;
+        let sockets = String::from_utf8(sockets).unwrap();
+        let columns: Vec<&str> =
+            sockets.lines().find(|line| line.contains(" 0100007F:1283 "))?.split_whitespace().collect();
+        Some(u64::from_str_radix(columns[4].split_once(':')?.1, 16).unwrap())
+    };
+    until("a collector", waiting);
+
     let unit = fs::read_to_string("/usr/lib/systemd/system/flowtap@.service").unwrap();
-    let start = unit.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap().replace("%i", "lo");
+    let start = unit.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap().replace("%i", TAP);
     let manager = Manager::on_path(folder);
-    let mut command = Command::new("setpriv");
+    let mut command = network.command(&network.near, "setpriv");
     command.args(["--reuid=flowtap", "--regid=flowtap", "--clear-groups", "--no-new-privs"]);
     command.args([
         "--inh-caps=-all,+net_raw",
@@ -744,17 +771,36 @@ fn service_as_the_unit_has_it(folder: &Path) {
     for path in [folder.to_path_buf(), PathBuf::from(&manager.name)] {
         fs::set_permissions(path, fs::Permissions::from_mode(0o777)).unwrap();
     }
-    let collector = UdpSocket::bind((Ipv4Addr::LOCALHOST, 4739)).unwrap();
-    collector.set_read_timeout(Some(LIMIT)).unwrap();
     let mut run = Run::start(command, folder);
     manager.waits_for("READY=1");
     manager.waits_for("WATCHDOG=1");
-    Sender::new().send(10, 10);
+    network.far("ping -q -c 5 -i 0.05 10.9.0.1");
+    network.far("ping -q -c 3 -i 0.05 fd09::1");
     run.signal("-TERM");
     let (status, errors) = run.ends();
     assert_eq!(status, Some(0), "{errors}");
     assert!(errors.contains("runs as flowtap with CAP_NET_RAW; "), "{errors}");
-    let mut message = [0; 2000];
-    let length = collector.recv(&mut message).unwrap();
-    assert_eq!(message[..2], [0, 10], "{length} octets that are no IPFIX message");
+    until("the collector to read what came", || (waiting()? == 0).then_some(()));
+    collector.signal("-TERM");
+    let (_, words_of_collector) = collector.ends();
+
+    let dump = Command::new("nfdump")
+        .args(["-q", "-o", "fmt:%sa,%da,%pr,%ipkt,%ibyt", "-6", "-R"])
+        .arg(&flows)
+        .output()
+        .unwrap();
+    let (_, dumped, complaint) = words(&dump);
+    let rows: Vec<String> = dumped.lines().map(|line| line.replace(' ', "")).collect();
+    let found = format!("{rows:#?}\n{complaint}{words_of_collector}{errors}");
+    for row in [
+        "10.9.0.2,10.9.0.1,ICMP,5,420",
+        "10.9.0.1,10.9.0.2,ICMP,5,420",
+        "fd09::2,fd09::1,ICMP6,3,312",
+        "fd09::1,fd09::2,ICMP6,3,312",
+    ] {
+        assert!(rows.iter().any(|one| one == row), "no flow {row}: {found}");
+    }
+    let exported = format!("exported   {} records to ipfix+udp://127.0.0.1:4739 ", rows.len());
+    assert!(errors.contains(&exported), "{exported:?} is not what was said: {found}");
+    eprintln!("the service on {TAP}: {} records exported, and nfcapd has stored all of them", rows.len());
 }

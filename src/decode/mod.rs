@@ -232,7 +232,7 @@ pub fn decode_into(frame: &Frame<'_>, place: &mut impl Place) -> Result<(), Igno
         }
     }
     let &Frame { timestamp, wire_length, link_type, interface, data } = frame;
-    decode_any(timestamp, wire_length, link_type, interface, data, packet)
+    decode_any(timestamp, wire_length, link_type, interface, data, place)
 }
 
 /// [`decode_into`], whatever precedes the IP header; one VLAN tag, which all of a trunk's frames have, in a few steps.
@@ -245,15 +245,15 @@ fn decode_any(
     link_type: LinkType,
     interface: u32,
     data: &[u8],
-    packet: &mut Packet,
+    place: &mut impl Place,
 ) -> Result<(), Ignored> {
     let frame = &Frame { timestamp, wire_length, link_type, interface, data };
     if link_type == LinkType::ETHERNET
         && let Some((vlan, kind)) = link::one_tag(data)
     {
         match kind {
-            EtherType::IPV4 => return network::ipv4(frame, link::TAGGED, vlan, packet),
-            EtherType::IPV6 => return network::ipv6(frame, link::TAGGED, vlan, packet),
+            EtherType::IPV4 => return network::ipv4(frame, link::TAGGED, vlan, place),
+            EtherType::IPV6 => return network::ipv6(frame, link::TAGGED, vlan, place),
             _ => {}
         }
     }

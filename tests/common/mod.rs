@@ -2,6 +2,8 @@
 
 #![allow(dead_code)] // each test file uses its part
 
+pub mod chatter;
+pub mod metrics;
 pub mod namespace;
 
 use std::path::{Path, PathBuf};

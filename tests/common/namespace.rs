@@ -62,6 +62,15 @@ impl Network {
         self.far(&format!("ip link set {PEER} up"));
     }
 
+    /// Makes a second veth pair beside the first, with 10.10.0.1 at the near end and 10.10.0.2 at the far one.
+    pub fn plug_second(&self) {
+        self.near(&format!("ip link add tap1 type veth peer name peer1 netns {}", self.far));
+        self.near("ip addr add 10.10.0.1/24 dev tap1");
+        self.far("ip addr add 10.10.0.2/24 dev peer1");
+        self.near("ip link set tap1 up");
+        self.far("ip link set peer1 up");
+    }
+
     /// Takes the veth pair away.
     pub fn unplug(&self) {
         self.near(&format!("ip link del {TAP}"));

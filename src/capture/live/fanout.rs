@@ -27,17 +27,18 @@ struct Joined {
 
 impl FanoutGroup {
     /// Puts a bound packet socket into the group. The first one on an interface makes the group, under an identifier
-    /// that nobody on this machine uses.
+    /// that nobody on this machine uses. Whether what goes out is left out is the group's to say, and not the socket's.
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn join(&self, socket: &impl AsFd, interface: u32) -> io::Result<()> {
+    pub fn join(&self, socket: &impl AsFd, interface: u32, ignores_outgoing: bool) -> io::Result<()> {
+        let flags = if ignores_outgoing { FLAG_IGNORE_OUTGOING } else { 0 };
         // A poisoned lock guards an identifier that is sound at any time.
         let mut joined = self.joined.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(group) = joined.filter(|group| group.interface == interface) {
-            return set(socket, group.id, 0);
+            return set(socket, group.id, flags);
         }
-        set(socket, 0, FLAG_UNIQUE_ID)?;
+        set(socket, 0, flags | FLAG_UNIQUE_ID)?;
         *joined = Some(Joined { id: identifier(socket)?, interface });
         Ok(())
     }
@@ -45,6 +46,8 @@ impl FanoutGroup {
 
 /// `PACKET_FANOUT_FLAG_UNIQUEID` (linux/if_packet.h): the kernel chooses the identifier.
 const FLAG_UNIQUE_ID: u16 = 0x2000;
+/// `PACKET_FANOUT_FLAG_IGNORE_OUTGOING`: the same for every socket of a group. Kernels before 5.8 take no notice.
+const FLAG_IGNORE_OUTGOING: u16 = libc::PACKET_FANOUT_FLAG_IGNORE_OUTGOING as u16;
 
 fn set(socket: &impl AsFd, id: u16, flags: u16) -> io::Result<()> {
     const MODE: u32 = libc::PACKET_FANOUT_HASH;

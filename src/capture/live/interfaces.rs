@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use pcap::{Capture, Device};
 
 use super::link::{Link, LinkWatch};
-use super::{ANY, LiveError};
+use super::{ANY, COOKED_V2, LiveError};
 
 /// An interface that can be captured on.
 #[derive(Clone, Debug)]
@@ -70,7 +70,11 @@ pub fn table(interfaces: &[Interface]) -> String {
 fn link_type(interface: &str) -> Option<String> {
     // A small ring, and nothing that others would notice.
     let capture = Capture::from_device(interface).ok()?.snaplen(64).buffer_size(1 << 16).open();
-    let Ok(capture) = capture else { return None };
+    let Ok(mut capture) = capture else { return None };
+    if interface == ANY {
+        // As it is captured on.
+        let _ = capture.set_datalink(COOKED_V2);
+    }
     let link_type = capture.get_datalink();
     link_type.get_description().or_else(|_| link_type.get_name()).ok()
 }

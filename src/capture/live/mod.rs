@@ -25,6 +25,7 @@
 pub mod fanout;
 pub mod interfaces;
 pub mod link;
+mod loopback;
 pub mod ring;
 
 use std::os::fd::{AsFd, BorrowedFd};
@@ -38,6 +39,7 @@ use thiserror::Error;
 
 use self::fanout::FanoutGroup;
 use self::link::{Link, LinkWatch};
+use self::loopback::LOOPBACK;
 use self::ring::Gathering;
 use crate::capture::{CaptureDrops, Frame, LinkType};
 use crate::time::Timestamp;
@@ -51,6 +53,8 @@ const LAST_BLOCK: Duration = Duration::from_millis(250);
 const LEAST_RING: u32 = 2 << 18;
 /// How often a lost interface is looked for, and the link of a present one.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Cooked capture with the interface in its header (DLT_LINUX_SLL2).
+const COOKED_V2: pcap::Linktype = pcap::Linktype(276);
 /// The name that means all interfaces.
 pub const ANY: &str = "any";
 
@@ -146,13 +150,15 @@ impl Handle {
         fanout: Option<&FanoutGroup>,
         watch: &LinkWatch,
     ) -> Result<Handle, LiveError> {
-        let failed =
-            |reason: String| LiveError::Open { interface: interface.to_string(), reason: advise(&reason) };
+        let failed = |reason: String| LiveError::Open {
+            interface: interface.to_string(),
+            reason: advise(interface, &reason),
+        };
         let words = |error: pcap::Error| match error {
             pcap::Error::PcapError(words) => failed(words),
             other => failed(other.to_string()),
         };
-        let capture = Capture::from_device(Device::from(interface))
+        let mut capture = Capture::from_device(Device::from(interface))
             .map_err(words)?
             .snaplen(i32::try_from(options.snaplen).unwrap_or(i32::MAX))
             .promisc(options.promiscuous && interface != ANY)
@@ -161,9 +167,17 @@ impl Handle {
             .precision(Precision::Nano)
             .open()
             .map_err(words)?;
+        if interface == ANY {
+            // The header that tells the interface; a libpcap before 1.10 has only the other one.
+            let _ = capture.set_datalink(COOKED_V2);
+        }
         let capture = capture.setnonblock().map_err(words)?;
         let index =
             if interface == ANY { 0 } else { watch.index(interface).map_err(|e| failed(e.to_string()))? };
+        if interface == LOOPBACK {
+            // An old kernel counts each packet twice, and meters it once all the same.
+            let _ = loopback::ignore_outgoing(&capture);
+        }
         let none = CaptureDrops::default();
         let mut handle = Handle {
             capture,
@@ -177,11 +191,17 @@ impl Handle {
         handle.shut_door().map_err(|error| failed(error.to_string()))?;
         if let Some(group) = fanout {
             group
-                .join(&handle.capture, index)
+                .join(&handle.capture, index, interface == LOOPBACK)
                 .map_err(|error| failed(format!("joining a fanout group: {error}")))?;
         }
         handle.forget_early();
-        handle.filter(options)?;
+        let doubles = match watch.index(LOOPBACK) {
+            Ok(index) if link_type(handle.capture.get_datalink()) == LinkType::LINUX_SLL2 => {
+                loopback::outgoing(index)
+            }
+            _ => String::new(),
+        };
+        handle.filter(options, &doubles)?;
         Ok(handle)
     }
 
@@ -206,27 +226,28 @@ impl Handle {
         self.early = self.counts();
     }
 
-    fn filter(&mut self, options: &LiveOptions) -> Result<(), LiveError> {
+    /// Opens the door for what passes the filter, is not among what is to be left out and not among `doubles`.
+    fn filter(&mut self, options: &LiveOptions, doubles: &str) -> Result<(), LiveError> {
         let mut set = |expression: &str| self.capture.filter(expression, true);
         let refused = |error: pcap::Error| LiveError::Filter {
             filter: options.filter.clone(),
             reason: error.to_string(),
         };
+        // In this order: a `vlan` in the filter changes where headers lie for all that comes after it.
+        let mut parts: Vec<String> = [doubles, &options.leave_out]
+            .into_iter()
+            .filter(|part| !part.is_empty())
+            .map(|part| format!("not ({part})"))
+            .collect();
+        if !parts.is_empty() && !options.filter.trim().is_empty() {
+            parts.push(format!("({})", options.filter));
+        }
         // An empty filter too: it returns the snaplen, and what the kernel copies into the ring is then cut to it.
-        if options.leave_out.is_empty() {
-            return set(&options.filter).map_err(refused);
+        if !parts.is_empty() && set(&parts.join(" and ")).is_ok() {
+            return Ok(());
         }
-        let leave_out = &options.leave_out;
-        let whole = match options.filter.trim() {
-            "" => format!("not ({leave_out})"),
-            // In this order: a `vlan` in the filter changes where headers lie for all that comes after it.
-            filter => format!("not ({leave_out}) and ({filter})"),
-        };
-        match set(&whole) {
-            Ok(()) => Ok(()),
-            // A link type without IP, say: there is nothing to leave out either.
-            Err(_) => set(&options.filter).map_err(refused),
-        }
+        // It may be a link type without IP: there is nothing to leave out then.
+        set(&options.filter).map_err(refused)
     }
 
     /// What this handle counted so far, that before its beginning included.
@@ -461,12 +482,17 @@ fn link_type(datalink: pcap::Linktype) -> LinkType {
     }
 }
 
-fn advise(reason: &str) -> String {
+/// The system's word, and where it is a want of rights the three ways to have them.
+fn advise(interface: &str, reason: &str) -> String {
     let lower = reason.to_ascii_lowercase();
     if lower.contains("permission") || lower.contains("not permitted") {
+        // The file that runs, which a name looked up in PATH need not be; sudo has a PATH of its own besides.
+        let program = std::env::current_exe()
+            .map_or_else(|_| "flowtap".to_string(), |program| program.display().to_string());
         format!(
-            "{reason}; capturing needs CAP_NET_RAW: run as root, or once `sudo setcap cap_net_raw+ep \
-             $(command -v flowtap)`"
+            "{reason}; capturing needs CAP_NET_RAW. Either give it to the program, once: `sudo setcap cap_net_raw+ep \
+             {program}`; or run it as a service, which has it: `sudo systemctl start flowtap@{interface}.service`; or run \
+             it as root: `sudo {program} live -i {interface}`"
         )
     } else {
         reason.to_string()
