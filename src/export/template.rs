@@ -234,7 +234,7 @@ fn note(of: &'static Element) -> &'static str {
         (&element::FLOW_DIRECTION, "0: ingress"),
         (&element::VLAN_ID, "outermost tag, 0 for none"),
         (&element::DOT1Q_VLAN_ID, "tagged flows"),
-        (&element::ICMP_TYPE_CODE_IPV4, "ICMP flows over IPv4"),
+        (&element::ICMP_TYPE_CODE_IPV4, "ICMP flows over IPv4; in v9 ICMPv6 flows too"),
         (&element::ICMP_TYPE_CODE_IPV6, "ICMPv6 flows over IPv6"),
     ];
     notes.iter().find(|(element, _)| *element == of).map_or("", |(_, note)| note)
