@@ -253,6 +253,10 @@ impl Exporter for Shown {
         self.exporter.export(records);
     }
 
+    fn is_light(&self) -> bool {
+        self.exporter.is_light()
+    }
+
     fn tick(&mut self, now: Timestamp, metering: &MeteringStatistics) {
         if self.gauges.takes_reopen() {
             self.exporter.reopen(now);

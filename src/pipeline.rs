@@ -7,7 +7,8 @@
 //! Batches cross channels, not packets, and empty ones come back to be used again. A full channel makes
 //! its sender wait, so that memory is bounded and nothing is lost on the way; live, the kernel's ring is the one
 //! place where packets are dropped, and counted. Shutdown runs down the path: the intake ends, the shards drain their
-//! tables, the exporters flush and close. With no shards all of it happens on the calling thread, without a channel.
+//! tables, the exporters flush and close. With no shards all of it happens on the calling thread, without a channel; with one,
+//! its exporters run on its thread if all are light ([`Exporter::is_light`]).
 //!
 //! Files and a single capture thread are one intake, [`Pipeline`]; several capture threads are one each, [`spread`].
 
@@ -34,7 +35,7 @@ use crate::stats::{DestinationReport, FrameCounts, RecordCounts, RunReport};
 use crate::time::Timestamp;
 
 /// Packets in a batch that crosses to a shard: so many that waking it up costs little.
-const BATCH: usize = 1024;
+const BATCH: usize = 2048;
 /// Packets in a batch that stays on its thread: so few that it stays in the first cache.
 const INLINE_BATCH: usize = 256;
 /// Batches that may wait for a shard.
@@ -263,6 +264,7 @@ enum Stage {
     Sharded(Sharded),
 }
 
+/// A table and its exporters on one thread: the calling one, or that of the one shard.
 struct Inline {
     meter: Meter,
     records: RecordSlots,
@@ -289,7 +291,8 @@ struct Lane {
 
 /// The threads behind the intakes.
 struct Threads {
-    shards: Vec<JoinHandle<RecordCounts>>,
+    /// With the reports of the exporters that run on their threads.
+    shards: Vec<JoinHandle<(RecordCounts, Vec<DestinationReport>)>>,
     exporters: Vec<(String, JoinHandle<DestinationReport>)>,
 }
 
@@ -354,12 +357,16 @@ impl Pipeline {
         let destinations = shown(destinations, &gauges);
         let meter = |number: usize| Meter::new(&share, &gauges.shards[number]);
         let stage = match options.layout {
-            Layout::Inline => Stage::Inline(Box::new(Inline {
-                meter: meter(0)?,
-                records: RecordSlots::new(),
-                destinations,
-                last_tick: Instant::now(),
-            })),
+            Layout::Inline => Stage::Inline(Box::new(Inline::new(meter(0)?, destinations))),
+            Layout::Shards(_)
+                if tables == 1
+                    && !options.live
+                    && destinations.iter().all(|destination| destination.exporter.is_light()) =>
+            {
+                let inline = Inline::new(meter(0)?, destinations);
+                let (threads, lane) = Threads::start_one(inline)?;
+                Stage::Sharded(Sharded { lanes: vec![lane], since_clock: 0, threads })
+            }
             Layout::Shards(_) => {
                 let meters = (0..tables).map(meter).collect::<Result<Vec<_>, _>>()?;
                 let (threads, mut lanes) = Threads::start(meters, destinations, &gauges, options.live)?;
@@ -562,6 +569,10 @@ fn count_drops(counts: &mut FrameCounts, before: &mut u64, drops: CaptureDrops, 
 }
 
 impl Inline {
+    fn new(meter: Meter, destinations: Vec<Destination>) -> Inline {
+        Inline { meter, records: RecordSlots::new(), destinations, last_tick: Instant::now() }
+    }
+
     fn take(
         &mut self,
         observations: &mut Observations,
@@ -594,7 +605,7 @@ impl Inline {
     }
 
     fn finish(
-        mut self: Box<Self>,
+        mut self,
         clock: Timestamp,
         metering: &MeteringStatistics,
     ) -> (RecordCounts, Vec<DestinationReport>) {
@@ -620,7 +631,38 @@ fn spawn<T: Send + 'static>(
         .map_err(|source| PipelineError::Spawn { thread: name, source })
 }
 
+/// The channel to a shard, and the one that brings empty batches back to `intakes` intakes.
+struct ToShard {
+    to: Sender<Batch>,
+    from: Receiver<Batch>,
+    give_back: Sender<Observations>,
+    back: Receiver<Observations>,
+}
+
+impl ToShard {
+    fn new(intakes: usize) -> ToShard {
+        let (to, from) = bounded(WAITING_BATCHES);
+        // As many as there can be: waiting, in work there, and being filled at each intake.
+        let (give_back, back) = bounded(WAITING_BATCHES + 1 + intakes);
+        ToShard { to, from, give_back, back }
+    }
+
+    fn lane(&self, intake: usize, gauges: &Arc<ShardGauges>) -> Lane {
+        let (to, back) = (self.to.clone(), self.back.clone());
+        Lane { intake, era: 0, to, back, gauges: Arc::clone(gauges) }
+    }
+}
+
 impl Threads {
+    /// Starts the thread of a single shard with its exporters on it, for one intake.
+    fn start_one(inline: Inline) -> Result<(Threads, Lane), PipelineError> {
+        let channels = ToShard::new(1);
+        let lane = channels.lane(0, &inline.meter.gauges);
+        let ToShard { from, give_back, .. } = channels;
+        let shard = spawn("shard 0".to_string(), move || run_one_shard(inline, &from, &give_back))?;
+        Ok((Threads { shards: vec![shard], exporters: Vec::new() }, lane))
+    }
+
     /// Starts the threads; gives each intake its lanes, one to a shard.
     fn start(
         meters: Vec<Meter>,
@@ -644,24 +686,16 @@ impl Threads {
         let mut lanes: Vec<Vec<Lane>> = (0..intakes).map(|_| Vec::new()).collect();
         let mut shards = Vec::new();
         for (number, meter) in meters.into_iter().enumerate() {
-            let (to, from) = bounded(WAITING_BATCHES);
-            // As many as there can be: waiting, in work there, and being filled at each intake.
-            let (give_back, back) = bounded(WAITING_BATCHES + 1 + intakes);
+            let channels = ToShard::new(intakes);
+            for (intake, lanes) in lanes.iter_mut().enumerate() {
+                lanes.push(channels.lane(intake, &meter.gauges));
+            }
+            let ToShard { from, give_back, .. } = channels;
             let out = RecordLane { to: to_exporters.clone(), buffers: record_buffers.clone() };
             let heard = Heard::new(intakes);
-            let gauges = Arc::clone(&meter.gauges);
             shards.push(spawn(format!("shard {number}"), move || {
-                run_shard(meter, heard, &from, &give_back, &out, live)
+                (run_shard(meter, heard, &from, &give_back, &out, live), Vec::new())
             })?);
-            for (intake, lanes) in lanes.iter_mut().enumerate() {
-                lanes.push(Lane {
-                    intake,
-                    era: 0,
-                    to: to.clone(),
-                    back: back.clone(),
-                    gauges: Arc::clone(&gauges),
-                });
-            }
         }
         Ok((Threads { shards, exporters }, lanes))
     }
@@ -674,12 +708,13 @@ impl Threads {
 
     /// Waits for the threads, to which no lane may lead any more.
     fn finish(self) -> Result<(RecordCounts, Vec<DestinationReport>), PipelineError> {
-        let mut counts = RecordCounts::default();
+        let (mut counts, mut reports) = (RecordCounts::default(), Vec::new());
         for (number, thread) in self.shards.into_iter().enumerate() {
-            let shard = thread.join().map_err(|_| PipelineError::Died(format!("shard {number}")))?;
+            let (shard, its_own) =
+                thread.join().map_err(|_| PipelineError::Died(format!("shard {number}")))?;
             counts.merge(&shard);
+            reports.extend(its_own);
         }
-        let mut reports = Vec::new();
         for (name, thread) in self.exporters {
             let died = PipelineError::Died(format!("exporter {name}"));
             reports.push(thread.join().map_err(|_| died)?);
@@ -762,6 +797,21 @@ fn run_shard(
         out.send(&mut records, clock, &metering);
     }
     meter.counts
+}
+
+/// [`run_shard`] for the one shard of one intake, with its exporters.
+fn run_one_shard(
+    mut inline: Inline,
+    from: &Receiver<Batch>,
+    give_back: &Sender<Observations>,
+) -> (RecordCounts, Vec<DestinationReport>) {
+    let (mut clock, mut metering) = (Timestamp::EPOCH, MeteringStatistics::default());
+    for mut batch in from {
+        (clock, metering) = (batch.clock, batch.metering);
+        inline.take(&mut batch.observations, clock, batch.end == BatchEnd::Drain, &metering, false);
+        let _ = give_back.try_send(batch.observations);
+    }
+    inline.finish(clock, &metering)
 }
 
 fn run_exporter(

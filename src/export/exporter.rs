@@ -335,6 +335,10 @@ impl<F: Framing> Exporter for TemplateExporter<F> {
         }
     }
 
+    fn is_light(&self) -> bool {
+        self.outlet.is_file()
+    }
+
     fn tick(&mut self, now: Timestamp, metering: &MeteringStatistics) {
         self.clock.tick(now);
         if !self.clock.runs() {

@@ -261,6 +261,11 @@ pub trait Exporter: Send {
     /// captures. Sends what has waited long enough, templates that are due, statistics.
     fn tick(&mut self, now: Timestamp, metering: &MeteringStatistics);
 
+    /// Whether a record costs less here than handing it to another thread: binary records to a file.
+    fn is_light(&self) -> bool {
+        false
+    }
+
     /// Opens its file again, by its path, if another one or none stands there: the old one was moved away. Does nothing where
     /// records do not go to a file.
     fn reopen(&mut self, _now: Timestamp) {}

@@ -74,6 +74,11 @@ impl Outlet {
         self.transport.forgets_templates()
     }
 
+    /// Whether messages go to a file.
+    pub fn is_file(&self) -> bool {
+        self.transport.is_file()
+    }
+
     /// What became of the records.
     pub fn delivery(&self) -> Delivery {
         self.delivery

@@ -8,8 +8,12 @@ use bytemuck::Zeroable;
 
 use crate::decode::{Fields, Fragment, IpVersion, Packet, Place, widened};
 use crate::flow::entry::AddressPair;
+use crate::flow::memory::prefetch_to_write;
 use crate::flow::{KeyHash, KeyHasher};
 use crate::time::Timestamp;
+
+/// Packets between asking for a place and writing to it.
+const AHEAD: usize = 32;
 
 /// A packet as its table sees it.
 ///
@@ -81,6 +85,8 @@ impl Observations {
         if self.filled == self.packets.len() {
             self.grow();
         }
+        // The batch was read on another core, and the processor does not look so far ahead by itself.
+        prefetch_to_write(&mut self.packets, self.filled + AHEAD);
         Next { packet: &mut self.packets[self.filled], pair: &mut self.pairs[self.filled] }
     }
 

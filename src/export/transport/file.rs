@@ -81,6 +81,10 @@ pub fn moved_away(file: &fs::File, path: &Path) -> io::Result<Option<fs::File>> 
 }
 
 impl Transport for File {
+    fn is_file(&self) -> bool {
+        true
+    }
+
     fn session(&mut self) -> io::Result<Session> {
         Ok(match (self.broken, std::mem::replace(&mut self.begun, true)) {
             (true, _) => Session::Down,

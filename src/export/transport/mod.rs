@@ -82,6 +82,11 @@ pub trait Transport: Send {
         true
     }
 
+    /// Whether messages go to a file, where they are never waited for long.
+    fn is_file(&self) -> bool {
+        false
+    }
+
     /// Opens a file again if another one or none stands at its path; the session that begins then has its own templates.
     ///
     /// # Errors
