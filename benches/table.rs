@@ -1,6 +1,6 @@
 //! The flow table: updates by number of live flows and how packets are spread over them, and a SYN flood.
 //!
-//! An iteration is 1,000 packets in batches of 250, each followed by the look at the timers that the pipeline makes:
+//! An iteration is a batch of 1,000 packets, followed by the look at the timers that the pipeline makes:
 //! a time of 1 µs is 1 ns a packet. The packets are made outside of what is timed. At the end the octets
 //! a live flow are printed, and no figure stands if they are more than [`MOST_OCTETS`].
 

@@ -52,7 +52,8 @@ const EXPORTER_TICK: Duration = Duration::from_millis(200);
 pub enum Layout {
     /// All on the calling thread.
     Inline,
-    /// The calling thread reads and decodes, this many shard threads meter, each exporter has its own thread.
+    /// The calling thread reads and decodes, this many shard threads meter, each exporter has its own thread; light ones
+    /// ([`Exporter::is_light`]) of a single shard run on its thread.
     Shards(usize),
 }
 
@@ -406,7 +407,7 @@ impl Pipeline {
             read += 1;
             wire_octets += u64::from(frame.wire_length);
             // Decoded where it stays, at least where there is one table.
-            let mut next = self.waiting[0].next();
+            let mut next = self.waiting[0].next_place();
             if let Err(reason) = decode::decode_into(&frame, &mut next) {
                 self.intake.counts.ignore(reason, frame.timestamp, frame.wire_length);
                 continue;
@@ -416,7 +417,7 @@ impl Pipeline {
                 ClockStep::Jumped { before, now } => {
                     let packet = next.packet();
                     self.jump(before);
-                    next = self.waiting[0].next();
+                    next = self.waiting[0].next_place();
                     packet.put_into(&mut next);
                     now
                 }
@@ -426,7 +427,6 @@ impl Pipeline {
                 let mut fragment = next.packet();
                 self.intake.fragments.resolve(&mut fragment);
                 fragment.put_into(&mut next);
-                next.set_clock(clock);
             }
             let hash = next.hash(&self.intake.hasher);
             let table = if tables > 1 { hash.shard(tables) } else { 0 };

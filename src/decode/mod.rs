@@ -118,7 +118,8 @@ pub struct Fields {
     pub fragment: Fragment,
 }
 
-/// Where a decoded packet is put: a [`Packet`], or a place that keeps less of it. Each call sets all that the place keeps.
+/// Where a decoded packet is put: a [`Packet`], or a place that keeps less of it. Each call sets all that the place keeps of
+/// addresses and fields.
 pub trait Place {
     /// Puts an IPv4 packet.
     fn put_ipv4(&mut self, source: [u8; 4], destination: [u8; 4], fields: Fields);

@@ -6,7 +6,7 @@
 
 use crate::decode::{IpVersion, tcp_flags};
 use crate::export::element::{self, Element};
-use crate::flow::{EndReason, FlowRecord};
+use crate::flow::FlowRecord;
 use crate::time::Timestamp;
 
 /// The first Template ID (RFC 7011 §3.4.1, RFC 3954 §5.2); those below are Set IDs of other meaning.
@@ -255,7 +255,8 @@ impl Layout {
     /// The Template for one kind of record.
     pub fn new(kind: Kind, dialect: Dialect) -> Layout {
         let mut list = Vec::with_capacity(32);
-        fields(kind, dialect, &NO_RECORD, 0, &mut list);
+        // The values are of no meaning.
+        fields(kind, dialect, &FlowRecord::default(), 0, &mut list);
         let length = list.iter().map(|field: &Field| usize::from(field.length)).sum();
         Layout { id: kind.template_id(), fields: list, length }
     }
@@ -266,28 +267,6 @@ impl Fields for Vec<Field> {
         self.push(Field { element, length: value.octets().as_ref().len() as u16 });
     }
 }
-
-/// What a Template is read off with: its values are of no meaning.
-const NO_RECORD: FlowRecord = FlowRecord {
-    source: [0; 16],
-    destination: [0; 16],
-    start: Timestamp::EPOCH,
-    end: Timestamp::EPOCH,
-    ended: Timestamp::EPOCH,
-    packets: 0,
-    octets: 0,
-    flag_counts: [0; 9],
-    interface: 0,
-    source_port: 0,
-    destination_port: 0,
-    initial_flags: 0,
-    later_flags: 0,
-    vlan: 0,
-    protocol: 0,
-    tos: 0,
-    ip_version: IpVersion::V4,
-    end_reason: EndReason::Idle,
-};
 
 /// The value of a field as it stands on the wire: a number in network byte order, an address as it is.
 trait Value {

@@ -5,7 +5,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::decode::{IpVersion, tcp_flags};
+use crate::decode::{IpVersion, tcp_flags, widened};
 use crate::flow::EndReason;
 use crate::flow::observation::{Observation, Seen};
 use crate::flow::record::{FLAG_COUNTS, FlowRecord};
@@ -257,9 +257,8 @@ impl FlowEntry {
         ended: Timestamp,
         record: &mut FlowRecord,
     ) {
-        let widen = |a: [u8; 4]| u128::from(u32::from_le_bytes(a)).to_le_bytes();
-        record.source = widen(self.source);
-        record.destination = widen(self.destination);
+        record.source = widened(self.source);
+        record.destination = widened(self.destination);
         record.ip_version = IpVersion::V4;
         if self.is_ipv6() {
             let pair = pair();

@@ -81,7 +81,7 @@ impl Observations {
 
     /// The place of the next packet, which is in the batch once it is kept ([`Observations::keep`]).
     #[inline(always)]
-    pub fn next(&mut self) -> Next<'_> {
+    pub fn next_place(&mut self) -> Next<'_> {
         if self.filled == self.packets.len() {
             self.grow();
         }
@@ -99,7 +99,7 @@ impl Observations {
     /// Adds the packet in the next place of another batch.
     #[inline]
     pub fn keep_next_of(&mut self, other: &mut Observations) {
-        let (to, from) = (self.next(), other.next());
+        let (to, from) = (self.next_place(), other.next_place());
         *to.packet = *from.packet;
         if from.packet.ip_version == IpVersion::V6 {
             *to.pair = *from.pair;
@@ -110,7 +110,7 @@ impl Observations {
     /// Adds a packet; `clock` is the observation clock as it stands with the packet.
     #[inline]
     pub fn push(&mut self, packet: &Packet, clock: Timestamp, hash: KeyHash) {
-        let mut next = self.next();
+        let mut next = self.next_place();
         packet.put_into(&mut next);
         next.set_clock(clock);
         next.packet.hash = hash.index();
