@@ -40,8 +40,10 @@ const BATCH: usize = 2048;
 const INLINE_BATCH: usize = 256;
 /// Batches that may wait for a shard.
 const WAITING_BATCHES: usize = 16;
-/// Records in a batch.
+/// Records in a batch that crosses to an exporter's thread.
 const RECORD_BATCH: usize = 256;
+/// Records in a batch that stays on its thread, and in the first cache.
+const INLINE_RECORD_BATCH: usize = 64;
 /// Record batches that may wait for an exporter.
 const WAITING_RECORD_BATCHES: usize = 64;
 /// How often an exporter looks at the clock while no records come.
@@ -171,13 +173,14 @@ impl Destination {
 
 /// Records that wait to be a batch: slots that the table writes in place, filled from the front.
 struct RecordSlots {
-    records: Box<[FlowRecord; RECORD_BATCH]>,
+    records: Box<[FlowRecord]>,
     filled: usize,
 }
 
 impl RecordSlots {
-    fn new() -> RecordSlots {
-        RecordSlots { records: Box::new([FlowRecord::default(); RECORD_BATCH]), filled: 0 }
+    /// `length` empty slots, at least one.
+    fn new(length: usize) -> RecordSlots {
+        RecordSlots { records: vec![FlowRecord::default(); length].into(), filled: 0 }
     }
 
     fn filled(&self) -> &[FlowRecord] {
@@ -195,11 +198,11 @@ struct Reported<'a, F> {
 impl<F: FnMut(&mut RecordSlots)> RecordSink for Reported<'_, F> {
     #[inline(always)]
     fn put(&mut self, write: impl FnOnce(&mut FlowRecord)) {
-        let record = &mut self.slots.records[self.slots.filled % RECORD_BATCH];
+        let record = &mut self.slots.records[self.slots.filled];
         write(record);
         self.counts.add(record);
         self.slots.filled += 1;
-        if self.slots.filled == RECORD_BATCH {
+        if self.slots.filled == self.slots.records.len() {
             (self.full)(self.slots);
             self.slots.filled = 0;
         }
@@ -570,7 +573,12 @@ fn count_drops(counts: &mut FrameCounts, before: &mut u64, drops: CaptureDrops, 
 
 impl Inline {
     fn new(meter: Meter, destinations: Vec<Destination>) -> Inline {
-        Inline { meter, records: RecordSlots::new(), destinations, last_tick: Instant::now() }
+        Inline {
+            meter,
+            records: RecordSlots::new(INLINE_RECORD_BATCH),
+            destinations,
+            last_tick: Instant::now(),
+        }
     }
 
     fn take(
@@ -755,7 +763,7 @@ struct RecordLane {
 impl RecordLane {
     /// Sends the records on; empty slots take their place.
     fn send(&self, records: &mut RecordSlots, clock: Timestamp, metering: &MeteringStatistics) {
-        let empty = self.buffers.try_recv().unwrap_or_else(|_| RecordSlots::new());
+        let empty = self.buffers.try_recv().unwrap_or_else(|_| RecordSlots::new(RECORD_BATCH));
         let records = std::mem::replace(records, empty);
         let batch = Arc::new(RecordBatch { records, clock, metering: *metering });
         for (exporter, gauges) in &self.to {
@@ -773,7 +781,7 @@ fn run_shard(
     out: &RecordLane,
     live: bool,
 ) -> RecordCounts {
-    let mut records = RecordSlots::new();
+    let mut records = RecordSlots::new(RECORD_BATCH);
     let mut last_sent = Timestamp::EPOCH;
     for mut batch in from {
         let Sweep { clock, metering } = heard.hear(&batch);

@@ -140,6 +140,9 @@ impl FlowTable {
             }
             if let Some(ahead) = packets.get(at + AHEAD) {
                 candidates[at % AHEAD] = self.candidate(ahead);
+                if ahead.ip_version == IpVersion::V6 {
+                    prefetch(pairs, at + AHEAD);
+                }
             }
             let seen = Seen { packet, pairs, at };
             if !self.continues(seen, candidate) {
