@@ -45,7 +45,7 @@ pub(super) struct FlowEntry {
     /// Eight counts of an octet each: FIN in the lowest … CWR in the highest. What passes 127 moves to
     /// the table's [`WideCounts`]; one addition and one test a packet serve all eight.
     flag_counts: u64,
-    /// IPv4 source address in memory order, over IPv6 the first four octets; for a free slot, the next free slot.
+    /// IPv4 source address in memory order, over IPv6 0; for a free slot, the next free slot.
     pub(super) source: [u8; 4],
     destination: [u8; 4],
     source_port: u16,

@@ -25,9 +25,9 @@ pub(super) struct Observation {
     pub(super) timestamp: Timestamp,
     /// The observation clock as it stood when the packet was read, the packet itself included.
     pub(super) clock: Timestamp,
-    /// IPv4 source address; over IPv6 its first four octets.
+    /// IPv4 source address; 0 over IPv6.
     pub(super) source: [u8; 4],
-    /// IPv4 destination address; over IPv6 its first four octets.
+    /// IPv4 destination address; 0 over IPv6.
     pub(super) destination: [u8; 4],
     pub(super) octets: u32,
     pub(super) interface: u32,
@@ -236,8 +236,8 @@ impl Place for Next<'_> {
 
     #[inline(always)]
     fn put_ipv6(&mut self, source: [u8; 16], destination: [u8; 16], fields: Fields) {
-        let head = |address: [u8; 16]| [address[0], address[1], address[2], address[3]];
-        self.put(IpVersion::V6, head(source), head(destination), fields);
+        // With their first four octets here, too, the addresses would be stored in pieces that the hash has to wait for.
+        self.put(IpVersion::V6, [0; 4], [0; 4], fields);
         *self.pair = AddressPair { source, destination };
     }
 }
