@@ -40,6 +40,8 @@ const BATCH: usize = 2048;
 const INLINE_BATCH: usize = 256;
 /// Batches that may wait for a shard.
 const WAITING_BATCHES: usize = 16;
+/// Empty batches that a busy shard gives back at once: an intake that waits for one is then woken up for several.
+const GIVEN_BACK: usize = 4;
 /// Records in a batch that crosses to an exporter's thread.
 const RECORD_BATCH: usize = 256;
 /// Records in a batch that stays on its thread, and in the first cache.
@@ -290,6 +292,8 @@ struct Lane {
     era: u64,
     to: Sender<Batch>,
     back: Receiver<Observations>,
+    /// Batches that were made for this lane, the one being filled included.
+    made: usize,
     gauges: Arc<ShardGauges>,
 }
 
@@ -483,7 +487,7 @@ impl Pipeline {
             }
             Stage::Sharded(sharded) => {
                 let end = if drain { BatchEnd::Drain } else { BatchEnd::More };
-                for (lane, waiting) in sharded.lanes.iter().zip(&mut self.waiting) {
+                for (lane, waiting) in sharded.lanes.iter_mut().zip(&mut self.waiting) {
                     lane.send(waiting, clock, end, &metering);
                 }
                 sharded.since_clock = 0;
@@ -639,35 +643,64 @@ fn spawn<T: Send + 'static>(
         .map_err(|source| PipelineError::Spawn { thread: name, source })
 }
 
-/// The channel to a shard, and the one that brings empty batches back to `intakes` intakes.
-struct ToShard {
-    to: Sender<Batch>,
-    from: Receiver<Batch>,
-    give_back: Sender<Observations>,
-    back: Receiver<Observations>,
+/// The channels between intakes and a shard. Each intake has so many batches that none is ever waited with to be sent on:
+/// it waits for an empty one.
+fn to_shard(intakes: usize, gauges: &Arc<ShardGauges>) -> (Vec<Lane>, FromIntakes) {
+    // Of each intake one is being filled and those wait that one more is in work of.
+    let most = intakes * (WAITING_BATCHES + 2);
+    let (to, from) = bounded(most);
+    let (give_back, back) = bounded(most);
+    let lane = |intake| Lane {
+        intake,
+        era: 0,
+        to: to.clone(),
+        back: back.clone(),
+        made: 1,
+        gauges: Arc::clone(gauges),
+    };
+    let lanes = (0..intakes).map(lane).collect();
+    (lanes, FromIntakes { from, give_back, empty: Vec::with_capacity(GIVEN_BACK) })
 }
 
-impl ToShard {
-    fn new(intakes: usize) -> ToShard {
-        let (to, from) = bounded(WAITING_BATCHES);
-        // As many as there can be: waiting, in work there, and being filled at each intake.
-        let (give_back, back) = bounded(WAITING_BATCHES + 1 + intakes);
-        ToShard { to, from, give_back, back }
+/// A shard's end of the channels.
+struct FromIntakes {
+    from: Receiver<Batch>,
+    give_back: Sender<Observations>,
+    /// Done with, and not given back yet.
+    empty: Vec<Observations>,
+}
+
+impl FromIntakes {
+    /// The next batch; none once no intake is left.
+    fn next(&mut self) -> Option<Batch> {
+        self.from.try_recv().ok().or_else(|| {
+            self.give_back();
+            self.from.recv().ok()
+        })
     }
 
-    fn lane(&self, intake: usize, gauges: &Arc<ShardGauges>) -> Lane {
-        let (to, back) = (self.to.clone(), self.back.clone());
-        Lane { intake, era: 0, to, back, gauges: Arc::clone(gauges) }
+    fn done(&mut self, mut observations: Observations) {
+        observations.clear();
+        self.empty.push(observations);
+        if self.empty.len() == GIVEN_BACK {
+            self.give_back();
+        }
+    }
+
+    fn give_back(&mut self) {
+        for empty in self.empty.drain(..) {
+            // There is room for all there are; an intake that has ended takes no more.
+            let _ = self.give_back.try_send(empty);
+        }
     }
 }
 
 impl Threads {
     /// Starts the thread of a single shard with its exporters on it, for one intake.
     fn start_one(inline: Inline) -> Result<(Threads, Lane), PipelineError> {
-        let channels = ToShard::new(1);
-        let lane = channels.lane(0, &inline.meter.gauges);
-        let ToShard { from, give_back, .. } = channels;
-        let shard = spawn("shard 0".to_string(), move || run_one_shard(inline, &from, &give_back))?;
+        let (mut lanes, from) = to_shard(1, &inline.meter.gauges);
+        let lane = lanes.pop().expect("as many as intakes, one");
+        let shard = spawn("shard 0".to_string(), move || run_one_shard(inline, from))?;
         Ok((Threads { shards: vec![shard], exporters: Vec::new() }, lane))
     }
 
@@ -694,15 +727,14 @@ impl Threads {
         let mut lanes: Vec<Vec<Lane>> = (0..intakes).map(|_| Vec::new()).collect();
         let mut shards = Vec::new();
         for (number, meter) in meters.into_iter().enumerate() {
-            let channels = ToShard::new(intakes);
-            for (intake, lanes) in lanes.iter_mut().enumerate() {
-                lanes.push(channels.lane(intake, &meter.gauges));
+            let (to_it, from) = to_shard(intakes, &meter.gauges);
+            for (lanes, lane) in lanes.iter_mut().zip(to_it) {
+                lanes.push(lane);
             }
-            let ToShard { from, give_back, .. } = channels;
             let out = RecordLane { to: to_exporters.clone(), buffers: record_buffers.clone() };
             let heard = Heard::new(intakes);
             shards.push(spawn(format!("shard {number}"), move || {
-                (run_shard(meter, heard, &from, &give_back, &out, live), Vec::new())
+                (run_shard(meter, heard, from, &out, live), Vec::new())
             })?);
         }
         Ok((Threads { shards, exporters }, lanes))
@@ -733,13 +765,13 @@ impl Threads {
 
 impl Lane {
     fn send(
-        &self,
+        &mut self,
         observations: &mut Observations,
         clock: Timestamp,
         end: BatchEnd,
         metering: &MeteringStatistics,
     ) {
-        let empty = self.back.try_recv().unwrap_or_else(|_| Observations::with_capacity(BATCH));
+        let empty = self.empty();
         let observations = std::mem::replace(observations, empty);
         // A shard hangs up only when it has died; `finish` finds that out and says so.
         let _ = self.to.send(Batch {
@@ -751,6 +783,19 @@ impl Lane {
             metering: *metering,
         });
         self.gauges.channel.set(self.to.len(), self.to.capacity());
+    }
+
+    /// An empty batch: one that came back, or a new one as long as there are not too many, or one that is waited for.
+    fn empty(&mut self) -> Observations {
+        let waited_for = || match self.made {
+            ..=WAITING_BATCHES => None,
+            // None where the shard has died.
+            _ => self.back.recv().ok(),
+        };
+        self.back.try_recv().ok().or_else(waited_for).unwrap_or_else(|| {
+            self.made += 1;
+            Observations::with_capacity(BATCH)
+        })
     }
 }
 
@@ -776,14 +821,13 @@ impl RecordLane {
 fn run_shard(
     mut meter: Meter,
     mut heard: Heard,
-    from: &Receiver<Batch>,
-    give_back: &Sender<Observations>,
+    mut from: FromIntakes,
     out: &RecordLane,
     live: bool,
 ) -> RecordCounts {
     let mut records = RecordSlots::new(RECORD_BATCH);
     let mut last_sent = Timestamp::EPOCH;
-    for mut batch in from {
+    while let Some(batch) = from.next() {
         let Sweep { clock, metering } = heard.hear(&batch);
         let drain = batch.end == BatchEnd::Drain;
         let full = |records: &mut RecordSlots| out.send(records, clock, &metering);
@@ -794,8 +838,7 @@ fn run_shard(
             out.send(&mut records, clock, &metering);
             last_sent = clock;
         }
-        batch.observations.clear();
-        let _ = give_back.try_send(batch.observations);
+        from.done(batch.observations);
     }
     // A single intake has ended all Flows itself; of several none knows that it is the last.
     if heard.is_several() {
@@ -808,16 +851,12 @@ fn run_shard(
 }
 
 /// [`run_shard`] for the one shard of one intake, with its exporters.
-fn run_one_shard(
-    mut inline: Inline,
-    from: &Receiver<Batch>,
-    give_back: &Sender<Observations>,
-) -> (RecordCounts, Vec<DestinationReport>) {
+fn run_one_shard(mut inline: Inline, mut from: FromIntakes) -> (RecordCounts, Vec<DestinationReport>) {
     let (mut clock, mut metering) = (Timestamp::EPOCH, MeteringStatistics::default());
-    for mut batch in from {
+    while let Some(mut batch) = from.next() {
         (clock, metering) = (batch.clock, batch.metering);
         inline.take(&mut batch.observations, clock, batch.end == BatchEnd::Drain, &metering, false);
-        let _ = give_back.try_send(batch.observations);
+        from.done(batch.observations);
     }
     inline.finish(clock, &metering)
 }
