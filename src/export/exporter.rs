@@ -153,13 +153,13 @@ impl<F: Framing> TemplateExporter<F> {
             last_statistics: None,
         };
         // At once: the first message can only be filled when the path's limit is known.
-        exporter.ready();
+        exporter.ready(Timestamp::EPOCH);
         exporter
     }
 
     /// Whether there is a session; a new one starts with its numbering and its templates.
-    fn ready(&mut self) -> bool {
-        let ready = self.outlet.ready();
+    fn ready(&mut self, now: Timestamp) -> bool {
+        let ready = self.outlet.ready(now);
         if ready == Ready::New {
             self.framing.begin_session();
             self.templates.due = true;
@@ -196,7 +196,7 @@ impl<F: Framing> TemplateExporter<F> {
     fn flush(&mut self) {
         if !self.pending.is_empty() {
             let time = self.clock.stamp();
-            if self.ready() {
+            if self.ready(time) {
                 if self.templates.due {
                     self.send_templates(time);
                 }
@@ -290,10 +290,10 @@ impl<F: Framing> TemplateExporter<F> {
 
     /// Sends the statistics as they stand.
     fn send_statistics(&mut self, metering: &MeteringStatistics) {
-        if !self.ready() {
+        let time = self.clock.stamp();
+        if !self.ready(time) {
             return;
         }
-        let time = self.clock.stamp();
         if self.templates.due {
             self.send_templates(time);
         }
@@ -357,7 +357,7 @@ impl<F: Framing> Exporter for TemplateExporter<F> {
             self.templates.last = Some(now);
             self.templates.due = true;
         }
-        if self.templates.due && self.ready() {
+        if self.templates.due && self.ready(now) {
             let time = self.clock.stamp();
             self.send_templates(time);
         }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::decode::IpVersion;
 use crate::export::outlet::Outlet;
-use crate::export::transport::{Failure, Lost, Session, Transport};
+use crate::export::transport::{Failure, Lost, NoSession, Session, Transport};
 use crate::flow::{EndReason, FlowRecord};
 use crate::time::Timestamp;
 
@@ -117,7 +117,7 @@ struct Kept {
 }
 
 impl Transport for Kept {
-    fn session(&mut self) -> io::Result<Session> {
+    fn session(&mut self) -> Result<Session, NoSession> {
         if self.connected {
             return Ok(Session::Same);
         }

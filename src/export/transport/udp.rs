@@ -17,7 +17,7 @@ use log::debug;
 use rustix::net::sockopt;
 
 use crate::export::transport::{
-    Attempts, Failure, Lost, REFUSAL_WAIT, Session, Transport, connect_any, resolve,
+    Attempts, Failure, Lost, NoSession, REFUSAL_WAIT, Session, Transport, connect_any, resolve,
 };
 use crate::export::{Endpoint, ExportOptions};
 
@@ -186,7 +186,7 @@ fn limit(mtu: usize, ip_header: usize) -> usize {
 }
 
 impl Transport for Udp {
-    fn session(&mut self) -> io::Result<Session> {
+    fn session(&mut self) -> Result<Session, NoSession> {
         if self.socket.is_some() {
             return Ok(Session::Same);
         }
@@ -204,7 +204,7 @@ impl Transport for Udp {
             Err(error) => {
                 // No attempt with these before the next is due.
                 self.addresses.clear();
-                Err(error)
+                Err(error.into())
             }
         }
     }
