@@ -445,6 +445,18 @@ mod tests {
     }
 
     #[test]
+    fn templates_that_are_refused_go_out_in_the_next_session_before_the_flows() {
+        for refusals in 1..4 {
+            let (mut exporter, collector) = over(1472, true, ExportClock::wall(wall));
+            collector.refusals.store(refusals, Ordering::Relaxed);
+            exporter.export(&[record_v4()]);
+            exporter.finish(later(1), &QUIET);
+            assert_eq!(set_ids(&collector), [2, 3, 256, 268], "{refusals} refused");
+            assert_eq!((exporter.delivery().sent.records, exporter.delivery().lost.records), (1, 0));
+        }
+    }
+
+    #[test]
     fn over_a_connection_templates_are_sent_once() {
         let (mut exporter, collector) = over(1472, false, ExportClock::wall(wall));
         for minute in 0..3 {

@@ -14,7 +14,7 @@ use crate::export::Endpoint;
 /// where one is cut; a longer one saves nothing worth having.
 const STREAM_LIMIT: usize = 16 * 1024;
 
-/// How long a collector's refusal is waited for after the last message.
+/// How long a collector's refusal may take: it is waited for after the last message of all.
 const REFUSAL_WAIT: Duration = Duration::from_millis(200);
 
 /// Whether there is a session.
