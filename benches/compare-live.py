@@ -125,9 +125,15 @@ class Network:
         return self
 
     def __exit__(self, *_):
+        left = []
         for namespace in (self.near, self.far):
-            if namespace:
-                namespace.remove()
+            try:
+                if namespace:
+                    namespace.remove()
+            except (OSError, subprocess.SubprocessError) as error:
+                left.append(str(error))
+        if left:
+            print(f"network namespaces are left behind: {'; '.join(left)}", file=sys.stderr)
 
     def received(self):
         """Frames that have come to the near end."""
@@ -546,7 +552,10 @@ def main():
     print(f"{meters.describe_machine()}. {arguments.rounds} rounds, every program in turn.")
     theirs = set(cores[:-1]) or set(cores)
     os.sched_setaffinity(0, {cores[-1]})
-    signal.signal(signal.SIGTERM, stop)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # Where nohup has it ignored, it stays so.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, stop)
     steady, burst, usual = {}, {}, []
     with Network() as network:
         sender = Sender(network.far, workload(arguments.packets))

@@ -7,6 +7,7 @@ import platform
 import re
 import shutil
 import subprocess
+import sys
 
 ACTIVE_SECONDS = 60
 IDLE_SECONDS = 15
@@ -122,6 +123,10 @@ def scratch_folder():
 
 
 def build_flowtap():
+    # sudo has a PATH of its own, on which what rustup installs is not.
+    if not shutil.which("cargo"):
+        sys.exit("cargo is not on the PATH: build flowtap as yourself (cargo build --release) and name it with --flowtap "
+                 "target/release/flowtap")
     subprocess.run(["cargo", "build", "--release", "--quiet"], cwd=ROOT, check=True)
     target = os.environ.get("CARGO_TARGET_DIR", os.path.join(ROOT, "target"))
     return os.path.join(target, "release", "flowtap")

@@ -284,6 +284,23 @@ fn of_the_addresses_of_a_host_name_the_one_that_listens_is_found() {
             "{scheme}, {host}: {report}"
         );
     }
+    // Nobody listens on either: told once, all lost, and nothing waits for anybody.
+    let to = format!("ipfix+udp://both.test:{}", free_udp_port());
+    let output = inside(&format!(
+        "exec '{}' read --summary json --to {to} '{}'",
+        env!("CARGO_BIN_EXE_flowtap"),
+        office().display()
+    ))
+    .output()
+    .expect("flowtap runs");
+    let said = words(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    let told = |line: &&str| line.starts_with("flowtap: ") && line.contains("nobody listens on this port");
+    assert_eq!(said.lines().filter(told).count(), 1, "{said}");
+    let report = summary(&output);
+    assert_sums_close(&report);
+    assert_eq!(destination(&report, &to)["sent"], 0, "{report}");
+    assert_eq!(destination(&report, &to)["lost"], expected_office().len() as u64, "{report}");
 }
 
 #[test]

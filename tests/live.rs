@@ -433,24 +433,34 @@ fn what_a_full_ring_drops_is_in_the_sums_the_log_the_metrics_and_the_records_of_
     network.silence();
     let (folder, path) = folder();
     let once = traffic(&path, 100, 500, 0);
-    for (threads, is_stopped) in [("1", true), ("2", true), ("1", false), ("2", false)] {
+    // A ring of 13 MiB or more is left alone while it fills, and asked for its drops meanwhile.
+    let small = ("1M", 2);
+    let gathering = ("16M", 8);
+    for (threads, is_stopped, (buffer, times)) in [
+        ("1", true, small),
+        ("2", true, small),
+        ("1", false, small),
+        ("2", false, small),
+        ("1", true, gathering),
+        ("2", true, gathering),
+    ] {
         let messages = folder.path().join("records.ipfix");
         let to = format!("ipfix+file:{}", messages.display());
         let collector = network.inside(|| UdpSocket::bind("127.0.0.1:0").expect("a port"));
         let to_other = format!("netflow9+udp://{}", collector.local_addr().expect("bound"));
         let mut flags = vec!["--to", &to, "--to", &to_other, "--metrics=127.0.0.1:0"];
-        flags.extend(["--buffer", "1M", "--statistics-interval", "1s", "--capture-threads", threads]);
+        flags.extend(["--buffer", buffer, "--statistics-interval", "1s", "--capture-threads", threads]);
         let sensor = Sensor::start(&network, TAP, &flags);
         let address = metrics::address(&sensor.log()).expect("metrics, before it captures");
         let began = Instant::now();
         let mut sent = if is_stopped {
             // A reader that does not come to read: deterministic, whatever the sender's speed.
             sensor.signal(Signal::STOP);
-            let sent = network.replay(&path, 2);
+            let sent = network.replay(&path, times);
             sensor.signal(Signal::CONT);
             sent
         } else {
-            sensor.with_quota(|| network.replay(&path, 2))
+            sensor.with_quota(|| network.replay(&path, times))
         };
         sensor.wait_for("packets dropped in", 1);
         // And goes on afterwards.
@@ -465,7 +475,7 @@ fn what_a_full_ring_drops_is_in_the_sums_the_log_the_metrics_and_the_records_of_
             (found == [sent; 2]).then_some(()).ok_or_else(|| format!("{found:?} of {sent}"))
         });
         let ended = sensor.end(Signal::TERM);
-        assert_eq!(sent, u64::from(3 * once));
+        assert_eq!(sent, u64::from((times + 1) * once));
         ended.accounts_for(sent);
         let dropped = ended.number("/capture/dropped_by_kernel");
         // How many a quota drops is the machine's to say.
@@ -490,7 +500,7 @@ fn what_a_full_ring_drops_is_in_the_sums_the_log_the_metrics_and_the_records_of_
         let other_told = ignored_packets_netflow9(&waiting_at(&collector));
         assert_eq!(other_told.last(), Some(&dropped), "the last of {other_told:?}");
         eprintln!(
-            "{threads} capture threads, a ring of 1 MiB {}, {seconds:.1} s: {}; dropped in {} lines of \
+            "{threads} capture threads, a ring of {buffer} {}, {seconds:.1} s: {}; dropped in {} lines of \
              the log {logged}, in the metrics {dropped}, in the last of {} IPFIX records {dropped} and of {} NetFlow v9 \
              records {dropped}",
             if is_stopped { "not read for a while" } else { "read 5 ms in 200" },

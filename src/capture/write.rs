@@ -333,15 +333,23 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_is_told_once() {
-        let Ok(file) = FrameFile::create(Path::new("/dev/full"), &[("eth0", LinkType::ETHERNET)], 256) else {
-            return;
-        };
+    fn a_disk_that_is_full_is_told_and_nothing_is_written_after_it() {
+        let full = Path::new("/dev/full");
+        assert!(FrameFile::create(full, &[("eth0", LinkType::ETHERNET)], 256).is_err());
+        // One that fills up after the header, and has room again later.
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.pcap");
+        let file = FrameFile::create(&path, &[("eth0", LinkType::ETHERNET)], 256).unwrap();
+        let with_room = std::mem::replace(&mut file.lock().file, File::create(full).unwrap());
         let mut log = file.log("eth0");
-        for _ in 0..3 {
-            log.push(&frame(5, &[2; 60]));
-            log.flush();
-        }
-        assert!(file.failure().unwrap().contains("/dev/full"));
+        log.push(&frame(5, &[2; 60]));
+        log.flush();
+        let failure = file.failure().expect("it is kept");
+        assert!(failure.contains(&path.display().to_string()), "{failure}");
+        file.lock().file = with_room;
+        log.push(&frame(6, &[2; 60]));
+        log.flush();
+        assert_eq!(std::fs::read(&path).unwrap().len(), 24, "a hole would not be seen");
+        assert_eq!(file.failure(), Some(failure));
     }
 }

@@ -5,7 +5,7 @@ use std::io;
 use crate::export::clock::ExportClock;
 use crate::export::exporter::TemplateExporter;
 use crate::export::outlet::Outlet;
-use crate::export::transport::{Failure, Session, Transport};
+use crate::export::transport::{Failure, NoSession, Session, Transport};
 use crate::export::{ExportOptions, Exporter, ipfix, netflow9};
 
 /// An exporter of IPFIX in messages of up to `limit` octets, none of which goes anywhere.
@@ -30,7 +30,7 @@ struct Discard {
 }
 
 impl Transport for Discard {
-    fn session(&mut self) -> io::Result<Session> {
+    fn session(&mut self) -> Result<Session, NoSession> {
         let begun = std::mem::replace(&mut self.begun, true);
         Ok(if begun { Session::Same } else { Session::New })
     }

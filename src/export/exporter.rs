@@ -153,17 +153,31 @@ impl<F: Framing> TemplateExporter<F> {
             last_statistics: None,
         };
         // At once: the first message can only be filled when the path's limit is known.
-        exporter.ready();
+        exporter.ready(Timestamp::EPOCH);
         exporter
     }
 
-    /// Whether there is a session; a new one starts with its numbering and its templates.
-    fn ready(&mut self) -> bool {
-        let ready = self.outlet.ready();
+    /// Begins a session if there is none and one is due; a new one starts with its numbering and its templates.
+    fn ready(&mut self, now: Timestamp) -> Ready {
+        let ready = self.outlet.ready(now);
         if ready == Ready::New {
             self.framing.begin_session();
             self.templates.due = true;
             self.limit = self.outlet.limit();
+        }
+        ready
+    }
+
+    /// Whether there is a session for data. Templates that are due go out before.
+    fn ready_for_data(&mut self, time: Timestamp) -> bool {
+        let mut ready = self.ready(time);
+        // A session that ends with its templates is followed by one with the next address of the host, if it has several.
+        while ready != Ready::Down && self.templates.due {
+            self.send_templates(time);
+            ready = self.ready(time);
+            if ready == Ready::Same {
+                break;
+            }
         }
         ready != Ready::Down
     }
@@ -196,10 +210,7 @@ impl<F: Framing> TemplateExporter<F> {
     fn flush(&mut self) {
         if !self.pending.is_empty() {
             let time = self.clock.stamp();
-            if self.ready() {
-                if self.templates.due {
-                    self.send_templates(time);
-                }
+            if self.ready_for_data(time) {
                 let mut message = self.pending.take();
                 let tally = self.pending.tally();
                 // No message holds more records than octets.
@@ -290,12 +301,9 @@ impl<F: Framing> TemplateExporter<F> {
 
     /// Sends the statistics as they stand.
     fn send_statistics(&mut self, metering: &MeteringStatistics) {
-        if !self.ready() {
-            return;
-        }
         let time = self.clock.stamp();
-        if self.templates.due {
-            self.send_templates(time);
+        if !self.ready_for_data(time) {
+            return;
         }
         let (first_lost, last_lost) = self.outlet.lost_between();
         let statistics = Statistics {
@@ -357,9 +365,9 @@ impl<F: Framing> Exporter for TemplateExporter<F> {
             self.templates.last = Some(now);
             self.templates.due = true;
         }
-        if self.templates.due && self.ready() {
+        if self.templates.due {
             let time = self.clock.stamp();
-            self.send_templates(time);
+            self.ready_for_data(time);
         }
         let last = last_done(&mut self.last_statistics, now);
         if now.since(last) >= self.statistics_interval {
@@ -434,6 +442,18 @@ mod tests {
         assert_eq!(set_ids(&collector).len(), 2);
         exporter.tick(later(60), &QUIET);
         assert_eq!(set_ids(&collector), [2, 3, 2, 3, 268], "templates, and the first statistics");
+    }
+
+    #[test]
+    fn templates_that_are_refused_go_out_in_the_next_session_before_the_flows() {
+        for refusals in 1..4 {
+            let (mut exporter, collector) = over(1472, true, ExportClock::wall(wall));
+            collector.refusals.store(refusals, Ordering::Relaxed);
+            exporter.export(&[record_v4()]);
+            exporter.finish(later(1), &QUIET);
+            assert_eq!(set_ids(&collector), [2, 3, 256, 268], "{refusals} refused");
+            assert_eq!((exporter.delivery().sent.records, exporter.delivery().lost.records), (1, 0));
+        }
     }
 
     #[test]

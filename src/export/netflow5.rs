@@ -80,7 +80,7 @@ impl NetFlow5 {
         let mut message = Message::default();
         message.begin(header::END);
         // At once: the first packet can only be filled when the path's limit is known.
-        outlet.ready();
+        outlet.ready(Timestamp::EPOCH);
         NetFlow5 {
             outlet,
             message,
@@ -99,7 +99,7 @@ impl NetFlow5 {
         if self.count > 0 {
             let now = self.clock.stamp();
             let time = self.uptime.header(now);
-            match self.outlet.ready() {
+            match self.outlet.ready(now) {
                 Ready::Down => self.outlet.lose(self.tally, now),
                 ready => {
                     if ready == Ready::New {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use log::{error, info, warn};
 
-use crate::export::transport::{Failure, Lost, Session, Transport};
+use crate::export::transport::{Failure, Lost, NoSession, Session, Transport};
 use crate::export::{Delivery, Tally};
 use crate::flow::FlowRecord;
 use crate::time::Timestamp;
@@ -94,21 +94,23 @@ impl Outlet {
         self.failure.as_deref()
     }
 
-    /// Begins a session if there is none and one is due.
-    pub fn ready(&mut self) -> Ready {
-        match self.transport.session() {
-            Ok(Session::Same) => Ready::Same,
-            Ok(Session::New) => Ready::New,
-            Ok(Session::Down) => Ready::Down,
-            Err(error) => {
-                let doing = match error.kind() {
-                    io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset => "sending to",
-                    _ => "connecting to",
-                };
-                self.fail(doing, &error);
-                Ready::Down
-            }
+    /// Begins a session if there is none and one is due. What was sent in one that broke off is lost as of `now`.
+    pub fn ready(&mut self, now: Timestamp) -> Ready {
+        let mut session = self.transport.session();
+        if let Err(NoSession::Broken(error)) = &session {
+            self.take_back(now);
+            self.fail("sending to", error);
+            session = self.transport.session();
         }
+        let (doing, error) = match session {
+            Ok(Session::Same) => return Ready::Same,
+            Ok(Session::New) => return Ready::New,
+            Ok(Session::Down) => return Ready::Down,
+            Err(NoSession::NotBegun(error)) => ("connecting to", error),
+            Err(NoSession::Ended(error) | NoSession::Broken(error)) => ("sending to", error),
+        };
+        self.fail(doing, &error);
+        Ready::Down
     }
 
     /// Counts records that the format cannot carry.

@@ -1,12 +1,12 @@
 //! Records and a transport for the tests beside the code.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::decode::IpVersion;
 use crate::export::outlet::Outlet;
-use crate::export::transport::{Failure, Lost, Session, Transport};
+use crate::export::transport::{Failure, Lost, NoSession, Session, Transport};
 use crate::flow::{EndReason, FlowRecord};
 use crate::time::Timestamp;
 
@@ -100,6 +100,8 @@ pub struct Collector {
     pub messages: Messages,
     /// Whether it is gone: a message fails and ends the session, and no new one begins.
     pub gone: Arc<AtomicBool>,
+    /// So many messages it refuses: each ends its session, and the next one may begin at once.
+    pub refusals: Arc<AtomicU32>,
 }
 
 /// A collector, over UDP if it `forgets_templates`, else over TCP.
@@ -117,7 +119,7 @@ struct Kept {
 }
 
 impl Transport for Kept {
-    fn session(&mut self) -> io::Result<Session> {
+    fn session(&mut self) -> Result<Session, NoSession> {
         if self.connected {
             return Ok(Session::Same);
         }
@@ -135,7 +137,13 @@ impl Transport for Kept {
 
     fn send(&mut self, message: &[u8]) -> Result<bool, Failure> {
         assert!(message.len() <= self.limit, "{} octets where {} fit", message.len(), self.limit);
-        if self.collector.gone.load(Ordering::Relaxed) {
+        if !self.connected {
+            return Err(Failure { error: io::ErrorKind::NotConnected.into(), lost: Lost::This });
+        }
+        let refusals = &self.collector.refusals;
+        let refuses = |left: u32| left.checked_sub(1);
+        let is_refused = refusals.fetch_update(Ordering::Relaxed, Ordering::Relaxed, refuses).is_ok();
+        if is_refused || self.collector.gone.load(Ordering::Relaxed) {
             self.connected = false;
             return Err(Failure { error: io::ErrorKind::ConnectionReset.into(), lost: Lost::This });
         }

@@ -21,6 +21,9 @@ const HEADER_OCTETS: u64 = 96;
 const A_LOOK: f64 = 1.0 / 3.0;
 /// The share of the ring that is enough to be read.
 const ENOUGH: u64 = 4;
+/// Octets of a ring that are reckoned with at the most: where the kernel has no memory for a large ring, libpcap takes a
+/// smaller one and does not say so.
+const MOST_RING: u32 = 64 << 20;
 /// Where looks would have to follow each other faster than this, waiting for a block is cheaper.
 const LEAST_PAUSE: Duration = Duration::from_millis(2);
 
@@ -43,6 +46,7 @@ pub struct Gathering {
 impl Gathering {
     /// For a ring of so many octets whose frames have at most `snaplen`; none for one that is too small to be left alone.
     pub fn of(ring_octets: u32, snaplen: u32) -> Option<Gathering> {
+        let ring_octets = ring_octets.min(MOST_RING);
         let pause = Duration::from_secs_f64(f64::from(ring_octets) * A_LOOK / FASTEST_OCTETS_A_SECOND);
         let enough_packets = u64::from(ring_octets) / ENOUGH / (u64::from(snaplen) + HEADER_OCTETS);
         (pause >= LEAST_PAUSE && enough_packets > 0).then_some(Gathering { pause, enough_packets })
@@ -123,6 +127,9 @@ mod tests {
         let at_most =
             large.enough_packets as f64 * 144.0 + large.pause.as_secs_f64() * FASTEST_OCTETS_A_SECOND;
         assert!(at_most < 0.6 * f64::from(64 << 20), "{at_most}");
+        // A larger one may have become smaller.
+        let larger = Gathering::of(1 << 30, 256).unwrap();
+        assert_eq!((larger.pause, larger.enough_packets), (large.pause, large.enough_packets));
         assert!(Gathering::of(1 << 20, 256).is_none());
         assert!(Gathering::of(1 << 16, 65_535).is_none());
     }

@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::export::transport::{Failure, Lost, STREAM_LIMIT, Session, Transport};
+use crate::export::transport::{Failure, Lost, NoSession, STREAM_LIMIT, Session, Transport};
 
 /// Octets collected before they are written: a write a message costs six times as much.
 const BUFFER: usize = 256 * 1024;
@@ -85,7 +85,7 @@ impl Transport for File {
         true
     }
 
-    fn session(&mut self) -> io::Result<Session> {
+    fn session(&mut self) -> Result<Session, NoSession> {
         Ok(match (self.broken, std::mem::replace(&mut self.begun, true)) {
             (true, _) => Session::Down,
             (false, false) => Session::New,

@@ -14,7 +14,7 @@ use crate::export::Endpoint;
 /// where one is cut; a longer one saves nothing worth having.
 const STREAM_LIMIT: usize = 16 * 1024;
 
-/// How long a collector's refusal is waited for after the last message.
+/// How long a collector's refusal may take: it is waited for after the last message of all.
 const REFUSAL_WAIT: Duration = Duration::from_millis(200);
 
 /// Whether there is a session.
@@ -26,6 +26,23 @@ pub enum Session {
     New,
     /// None, and it is not yet time to try again.
     Down,
+}
+
+/// Why there is no session.
+#[derive(Debug)]
+pub enum NoSession {
+    /// An attempt was made and failed; until the next one, [`Session::Down`].
+    NotBegun(io::Error),
+    /// The collector ended it in order, and it is not yet time to begin another.
+    Ended(io::Error),
+    /// It broke off, and what was sent since the transport last vouched for it is lost. The next call may begin another.
+    Broken(io::Error),
+}
+
+impl From<io::Error> for NoSession {
+    fn from(error: io::Error) -> NoSession {
+        NoSession::NotBegun(error)
+    }
 }
 
 /// A message was not sent as it should.
@@ -54,8 +71,8 @@ pub trait Transport: Send {
     ///
     /// # Errors
     ///
-    /// If an attempt was made and failed; until the next one, [`Session::Down`].
-    fn session(&mut self) -> io::Result<Session>;
+    /// If there is none, and that is news.
+    fn session(&mut self) -> Result<Session, NoSession>;
 
     /// The longest message, in octets.
     fn limit(&self) -> usize;
@@ -77,7 +94,7 @@ pub trait Transport: Send {
     /// If what was sent since the transport last vouched for it is lost.
     fn flush(&mut self) -> io::Result<()>;
 
-    /// Whether a flush that succeeded vouches for what was sent: not over UDP, where a refusal comes later.
+    /// Whether a flush that succeeded vouches for what was sent: not over a network, where a refusal or a reset comes later.
     fn flush_vouches(&self) -> bool {
         true
     }

@@ -2,7 +2,8 @@
 //!
 //! A message is written whole or the connection is given up: what follows a part of one could not be read. A
 //! new connection is a new Transport Session, and tried at most once an interval (§10.4.4). Whether the collector has
-//! closed its side is asked before a message is made: what it would have held then goes into the next session's first.
+//! closed its side is asked before a message is made: what it would have held then goes into the next session's first. A
+//! reset instead says that the last message may not have been read, which then counts as lost.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -12,7 +13,7 @@ use log::info;
 use rustix::net::RecvFlags;
 
 use crate::export::transport::{
-    Attempts, Failure, Lost, REFUSAL_WAIT, STREAM_LIMIT, Session, Transport, connect_any, resolve,
+    Attempts, Failure, Lost, NoSession, REFUSAL_WAIT, STREAM_LIMIT, Session, Transport, connect_any, resolve,
 };
 use crate::export::{Endpoint, ExportOptions};
 
@@ -60,31 +61,43 @@ fn write(stream: &mut TcpStream, mut message: &[u8], until: Instant) -> io::Resu
 
 /// Whether the collector has closed its side. A write would be taken by the kernel and answered by a reset, and the message
 /// counted as sent; a collector has nothing else to say.
+///
+/// # Errors
+///
+/// If the connection broke off.
 fn closed_by_collector(stream: &TcpStream) -> io::Result<bool> {
     match rustix::net::recv(stream, &mut [0][..], RecvFlags::PEEK | RecvFlags::DONTWAIT) {
-        Ok((length, _)) => Ok(length == 0),
+        Ok((0, _)) => {
+            // A reset that comes after the close stands behind it, and nowhere else.
+            stream.take_error()?.map_or(Ok(true), Err)
+        }
+        Ok(_) => Ok(false),
         Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Ok(false),
         Err(error) => Err(error.into()),
     }
 }
 
 impl Transport for Tcp {
-    fn session(&mut self) -> io::Result<Session> {
-        let closed = match self.stream.as_ref().map(closed_by_collector) {
+    fn session(&mut self) -> Result<Session, NoSession> {
+        let was_closed = match self.stream.as_ref().map(closed_by_collector) {
             Some(Ok(false)) => return Ok(Session::Same),
-            Some(Ok(true)) => {
-                let words = "the collector closed the connection";
-                Some(io::Error::new(io::ErrorKind::ConnectionAborted, words))
+            Some(Ok(true)) => true,
+            Some(Err(error)) => {
+                self.stream = None;
+                return Err(NoSession::Broken(error));
             }
-            Some(Err(error)) => Some(error),
-            None => None,
+            None => false,
         };
         self.stream = None;
+        let words = "the collector closed the connection";
         if !self.attempts.take(Instant::now()) {
-            return closed.map_or(Ok(Session::Down), Err);
+            return match was_closed {
+                true => Err(NoSession::Ended(io::Error::new(io::ErrorKind::ConnectionAborted, words))),
+                false => Ok(Session::Down),
+            };
         }
-        if let Some(error) = closed {
-            info!("{}: {error}; connecting again", self.endpoint);
+        if was_closed {
+            info!("{}: {words}; connecting again", self.endpoint);
         }
         let timeout = self.connect_timeout;
         let addresses = resolve(&self.endpoint)?;
@@ -101,21 +114,26 @@ impl Transport for Tcp {
     }
 
     fn send(&mut self, message: &[u8]) -> Result<bool, Failure> {
-        let lost = |error| Failure { error, lost: Lost::This };
         let Some(stream) = &mut self.stream else {
-            return Err(lost(io::ErrorKind::NotConnected.into()));
+            return Err(Failure { error: io::ErrorKind::NotConnected.into(), lost: Lost::This });
         };
         match write(stream, message, Instant::now() + self.write_timeout) {
             Ok(()) => Ok(true),
             Err(error) => {
                 self.stream = None;
-                Err(lost(error))
+                // What waits for a collector that does not read may still be read; after a reset it will not be.
+                let lost = if error.kind() == io::ErrorKind::TimedOut { Lost::This } else { Lost::Both };
+                Err(Failure { error, lost })
             }
         }
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+
+    fn flush_vouches(&self) -> bool {
+        false
     }
 
     fn close(&mut self) -> io::Result<()> {
@@ -148,6 +166,9 @@ mod tests {
     use std::thread;
 
     use super::*;
+    use crate::export::Tally;
+    use crate::export::outlet::{Outlet, Ready};
+    use crate::export::testing::after;
 
     fn to(listener: &TcpListener, write_timeout: Duration) -> Tcp {
         let port = listener.local_addr().expect("its address").port();
@@ -197,7 +218,7 @@ mod tests {
             accepted.read_exact(&mut [0; 100]).expect("the message");
         };
         served(&mut tcp);
-        assert_eq!(tcp.session().expect_err("closed").kind(), io::ErrorKind::ConnectionAborted);
+        assert!(matches!(tcp.session(), Err(NoSession::Ended(_))));
         assert_eq!(tcp.session().expect("no attempt so soon"), Session::Down);
         // Where the last attempt is long ago, the next session begins at once and nothing is lost.
         tcp.attempts = Attempts::new(Duration::ZERO);
@@ -205,12 +226,61 @@ mod tests {
         served(&mut tcp);
     }
 
+    /// What ends the collector's side.
+    #[derive(Debug)]
+    enum End {
+        /// It closes when it has read all.
+        Close,
+        /// It closes in the middle of a message: what was not read makes that a reset.
+        Reset,
+        /// It closes, and then a message comes: the answer is a reset.
+        CloseBeforeAMessage,
+    }
+
+    #[test]
+    fn a_reset_takes_the_last_message_back_and_is_told_and_a_close_is_not() {
+        const ONE: Tally = Tally { records: 1, packets: 2, octets: 3 };
+        for (end, lost) in [(End::Close, 0), (End::Reset, 1), (End::CloseBeforeAMessage, 1)] {
+            let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+            let mut tcp = to(&listener, Duration::from_secs(1));
+            // As where the last attempt is long ago.
+            tcp.attempts = Attempts::new(Duration::ZERO);
+            let mut outlet = Outlet::new("the collector".to_owned(), Box::new(tcp));
+            assert_eq!(outlet.ready(after(0)), Ready::New);
+            let (mut accepted, _) = listener.accept().expect("a connection");
+            let mut read = |octets| accepted.read_exact(&mut vec![0; octets]).expect("so many");
+            assert!(outlet.send(&[1; 100], ONE, after(1)));
+            read(100);
+            if !matches!(end, End::CloseBeforeAMessage) {
+                assert!(outlet.send(&[2; 100], ONE, after(2)));
+                read(if matches!(end, End::Close) { 100 } else { 50 });
+            }
+            drop(accepted);
+            if matches!(end, End::CloseBeforeAMessage) {
+                assert!(outlet.send(&[2; 100], ONE, after(2)), "nobody knows yet");
+            }
+            // No flush can say that it was read.
+            outlet.flush(after(3));
+            assert_eq!(outlet.ready(after(4)), Ready::New, "{end:?}");
+            let delivery = outlet.delivery();
+            assert_eq!((delivery.sent.records, delivery.lost.records), (2 - lost, lost), "{end:?}");
+            assert_eq!(outlet.lost_between().0, (lost > 0).then(|| after(4)), "{end:?}");
+            match outlet.failure() {
+                None => assert_eq!(lost, 0, "{end:?}"),
+                Some(words) => {
+                    assert!(words.starts_with("sending to the collector: ") && lost > 0, "{words}")
+                }
+            }
+        }
+    }
+
     #[test]
     fn a_refused_connection_is_an_error_once() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let mut tcp = to(&listener, Duration::from_secs(1));
         drop(listener);
-        assert_eq!(tcp.session().expect_err("nobody listens").kind(), io::ErrorKind::ConnectionRefused);
+        let Err(NoSession::NotBegun(error)) = tcp.session() else { panic!("nobody listens") };
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
         assert_eq!(tcp.session().expect("no attempt"), Session::Down);
     }
 }

@@ -3,9 +3,11 @@
 //! One connected socket is one source port and one Transport Session, and lets the kernel tell when the collector's host
 //! refuses. A refusal comes after the datagram it is of, so an error that a socket holds is booked on what was sent before.
 //!
-//! A host name may have several addresses (`localhost`: ::1 and 127.0.0.1) of which the collector listens on one. The
-//! first message of a session goes to one after the other until one does not refuse it; a refusal later on ends the
-//! session, and the next one tries them all again. An address that answers nothing cannot be told from one that listens.
+//! A host name may have several addresses (`localhost`: ::1 and 127.0.0.1) of which the collector listens on one. A
+//! refusal ends the session, and the next one is with the next address; when each has refused there is none for [`REST`].
+//! Nothing waits for a refusal, for records may leave on the thread that captures. On loopback it is there when the send
+//! returns: the first message of a session goes to one address after the other, and nothing is lost. From further away it
+//! comes later, and what was sent meanwhile is lost. An address that answers nothing cannot be told from one that listens.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -17,7 +19,7 @@ use log::debug;
 use rustix::net::sockopt;
 
 use crate::export::transport::{
-    Attempts, Failure, Lost, REFUSAL_WAIT, Session, Transport, connect_any, resolve,
+    Attempts, Failure, Lost, NoSession, REFUSAL_WAIT, Session, Transport, resolve,
 };
 use crate::export::{Endpoint, ExportOptions};
 
@@ -36,14 +38,23 @@ const UDP_HEADER: usize = 8;
 /// datagrams of 1,472 octets.
 const BURST: u32 = 16;
 
+/// How long a host is left alone all of whose several addresses refused.
+const REST: Duration = Duration::from_secs(5);
+
 /// A UDP socket to one collector.
 pub struct Udp {
     endpoint: Endpoint,
     /// The host's addresses, once they are known.
     addresses: Vec<SocketAddr>,
+    /// Which of them is tried first: the last one that did not refuse.
+    first: usize,
+    /// How many from there on have refused since, or could not be connected to.
+    tried: usize,
+    /// When they may be tried again after all of them refused.
+    rested: Option<Instant>,
     socket: Option<UdpSocket>,
-    /// Whether the session's first message is sent.
-    begun: bool,
+    /// When the session's first message left.
+    begun: Option<Instant>,
     most_mtu: usize,
     limit: usize,
     pace: Option<Pace>,
@@ -58,8 +69,11 @@ impl Udp {
         Udp {
             endpoint,
             addresses: Vec::new(),
+            first: 0,
+            tried: 0,
+            rested: None,
             socket: None,
-            begun: false,
+            begun: None,
             most_mtu: options.mtu.map_or(MOST_MTU, usize::from),
             limit: limit(LEAST_MTU, IPV6_HEADER),
             pace: options.rate.map(Pace::new),
@@ -68,11 +82,57 @@ impl Udp {
         }
     }
 
-    /// Connects to the first address that can be, from the one at `first` on.
-    fn connect(&mut self, first: usize) -> io::Result<UdpSocket> {
-        let socket = connect_any(self.addresses.get(first..).unwrap_or_default(), connected)?;
-        self.limit = self.path_limit(&socket);
-        Ok(socket)
+    /// Connects to the first address that can be of those that are still to be tried.
+    fn connect(&mut self) -> io::Result<UdpSocket> {
+        let mut failure = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
+        while self.tried < self.addresses.len() {
+            match connected(self.addresses[(self.first + self.tried) % self.addresses.len()]) {
+                Ok(socket) => {
+                    self.limit = self.path_limit(&socket);
+                    return Ok(socket);
+                }
+                Err(error) => failure = error,
+            }
+            self.tried += 1;
+        }
+        Err(failure)
+    }
+
+    /// Whether there is another address where one refuses.
+    fn has_several(&self) -> bool {
+        self.addresses.len() > 1
+    }
+
+    /// Whether a refusal of the session's first message would be there by now.
+    fn has_lasted(&self) -> bool {
+        self.begun.is_some_and(|begun| begun.elapsed() >= REFUSAL_WAIT)
+    }
+
+    /// All addresses have refused.
+    fn rest(&mut self) {
+        self.tried = 0;
+        self.rested = Some(Instant::now() + REST);
+    }
+
+    /// Whether the session with one of several addresses goes on.
+    ///
+    /// # Errors
+    ///
+    /// What became of the messages sent, if that is known now.
+    fn look(&mut self, socket: UdpSocket) -> io::Result<()> {
+        let held = socket.take_error()?;
+        if held.as_ref().is_some_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
+            self.tried += 1;
+        } else {
+            if held.is_some() {
+                self.limit = self.path_limit(&socket);
+            } else if self.tried > 0 && self.has_lasted() {
+                self.first = (self.first + self.tried) % self.addresses.len();
+                self.tried = 0;
+            }
+            self.socket = Some(socket);
+        }
+        held.map_or(Ok(()), |error| Err(in_words(error)))
     }
 
     /// The longest message on the path as the kernel knows it now.
@@ -108,25 +168,23 @@ impl Udp {
         }
     }
 
-    /// Sends the first message of a session to the first of several addresses that does not refuse it; gives the socket.
-    fn begin(&mut self, socket: UdpSocket, message: &[u8]) -> io::Result<UdpSocket> {
-        let mut sent = socket.send(message).and_then(|_| refusal(&socket)).map(|()| socket);
-        for next in 1..self.addresses.len() {
-            if sent.is_ok() {
-                break;
-            }
-            sent = self.connect(next).and_then(|socket| {
-                socket.send(message)?;
-                refusal(&socket)?;
-                Ok(socket)
-            });
+    /// Sends the first message of a session to the first of several addresses that does not refuse it at once.
+    fn begin(&mut self, mut socket: UdpSocket, message: &[u8]) -> io::Result<()> {
+        loop {
+            let sent = socket.send(message).and_then(|_| socket.take_error()?.map_or(Ok(()), Err));
+            let Err(error) = sent else { break };
+            self.tried += 1;
+            socket = self.connect().map_err(|_| {
+                self.rest();
+                in_words(error)
+            })?;
         }
-        if let Ok(address) =
-            sent.as_ref().map_err(|_| ()).and_then(|socket| socket.peer_addr().map_err(|_| ()))
-        {
+        if let Ok(address) = socket.peer_addr() {
             debug!("{}: sending to {}", self.endpoint, address.ip());
         }
-        sent.map_err(in_words)
+        self.begun = Some(Instant::now());
+        self.socket = Some(socket);
+        Ok(())
     }
 }
 
@@ -186,25 +244,44 @@ fn limit(mtu: usize, ip_header: usize) -> usize {
 }
 
 impl Transport for Udp {
-    fn session(&mut self) -> io::Result<Session> {
+    fn session(&mut self) -> Result<Session, NoSession> {
+        if self.has_several()
+            && let Some(socket) = self.socket.take()
+        {
+            self.look(socket).map_err(NoSession::Broken)?;
+        }
         if self.socket.is_some() {
             return Ok(Session::Same);
         }
-        if self.attempts.take(Instant::now()) {
-            self.addresses.clear();
+        let now = Instant::now();
+        if self.rested.is_some_and(|rested| now < rested) {
+            return Ok(Session::Down);
+        }
+        let is_first = self.tried == 0;
+        if is_first && self.attempts.take(now) {
+            let before = std::mem::take(&mut self.addresses);
             self.addresses = resolve(&self.endpoint)?;
+            if self.addresses != before {
+                self.first = 0;
+            }
         } else if self.addresses.is_empty() {
             return Ok(Session::Down);
         }
-        match self.connect(0) {
+        match self.connect() {
             Ok(socket) => {
-                (self.socket, self.begun) = (Some(socket), false);
+                (self.socket, self.begun) = (Some(socket), None);
                 Ok(Session::New)
             }
-            Err(error) => {
+            Err(error) if is_first => {
                 // No attempt with these before the next is due.
                 self.addresses.clear();
-                Err(error)
+                self.tried = 0;
+                Err(error.into())
+            }
+            // The refusals have been told.
+            Err(_) => {
+                self.rest();
+                Ok(Session::Down)
             }
         }
     }
@@ -229,20 +306,22 @@ impl Transport for Udp {
             }
         }
         self.unheard = true;
-        let several = self.addresses.len() > 1;
-        if several && !std::mem::replace(&mut self.begun, true) {
-            self.socket =
-                Some(self.begin(socket, message).map_err(|error| Failure { error, lost: Lost::This })?);
-            return Ok(true);
+        if self.has_several() && self.begun.is_none() {
+            self.begin(socket, message).map_err(|error| Failure { error, lost: Lost::This })?;
+            return Ok(false);
         }
         match self.send_on(&socket, message) {
             // Another address may take the next session. What went to this one meanwhile is lost.
-            Err(Failure { error, .. }) if several && error.kind() == io::ErrorKind::ConnectionRefused => {
+            Err(Failure { error, .. })
+                if self.has_several() && error.kind() == io::ErrorKind::ConnectionRefused =>
+            {
+                self.tried += 1;
                 Err(Failure { error, lost: Lost::Both })
             }
             sent => {
                 self.socket = Some(socket);
-                sent.map(|()| true)
+                // One of several addresses may yet refuse all that it was sent.
+                sent.map(|()| !self.has_several() || self.has_lasted())
             }
         }
     }
@@ -294,6 +373,9 @@ impl Pace {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::export::Tally;
+    use crate::export::outlet::{Outlet, Ready};
+    use crate::export::testing::after;
 
     #[test]
     fn a_message_and_its_headers_fit_the_mtu() {
@@ -375,22 +457,73 @@ mod tests {
             assert_eq!(udp.session().expect("a session"), Session::New);
             assert_eq!(udp.limit(), 1452, "what fits both");
             for number in 0..3 {
-                assert!(udp.send(&[number]).expect("one that listens"));
+                assert!(!udp.send(&[number]).expect("one that listens"), "it may yet refuse");
                 assert_eq!(open.recv(&mut buffer).expect("a datagram"), 1);
                 assert_eq!(buffer[0], number);
+                assert_eq!(udp.session().expect("one that listens"), Session::Same);
             }
-            // It goes, and none is left: each session that begins then says so, until one is back.
+            last_a_while(&mut udp);
+            assert!(udp.send(&[3]).expect("one that listens"), "nothing sent before is refused any more");
+            // It goes, and none is left: that is said once, and then they are left alone.
             drop(open);
-            assert!(udp.send(&[3]).is_ok(), "nobody knows yet");
-            assert_eq!(udp.send(&[4]).expect_err("refused").lost, Lost::Both);
-            assert_eq!(udp.session().expect("at once"), Session::New);
+            assert!(udp.send(&[4]).is_ok(), "nobody knows yet");
+            assert_refused(udp.session());
+            assert_eq!(udp.session().expect("the other address"), Session::New);
             assert_eq!(udp.send(&[5]).expect_err("refused by both").lost, Lost::This);
+            assert_eq!(udp.session().expect("no attempt"), Session::Down);
+            // It is back: the next round begins with it.
             let back = UdpSocket::bind((host, port)).expect("the port");
+            udp.rested = udp.rested.map(|rested| rested - REST);
             assert_eq!(udp.session().expect("at once"), Session::New);
             assert!(udp.send(&[6]).is_ok());
             assert_eq!(back.recv(&mut buffer).expect("a datagram"), 1);
             assert_eq!(buffer[0], 6);
+            last_a_while(&mut udp);
+            // It goes, and comes back where the other address is.
+            drop(back);
+            assert!(udp.send(&[7]).is_ok(), "nobody knows yet");
+            assert_eq!(udp.send(&[8]).expect_err("refused").lost, Lost::Both);
+            let other = UdpSocket::bind((if host == "::1" { "127.0.0.1" } else { "::1" }, port)).expect("it");
+            assert_eq!(udp.session().expect("the other address"), Session::New);
+            assert!(udp.send(&[9]).is_ok());
+            assert_eq!(other.recv(&mut buffer).expect("a datagram"), 1);
+            assert_eq!(buffer[0], 9);
         }
+    }
+
+    /// As if the session's first message had left a while ago, and no refusal had come.
+    fn last_a_while(udp: &mut Udp) {
+        udp.begun = udp.begun.map(|begun| begun - REFUSAL_WAIT);
+        assert_eq!(udp.session().expect("no refusal"), Session::Same);
+    }
+
+    fn assert_refused(session: Result<Session, NoSession>) {
+        let Err(NoSession::Broken(error)) = session else { panic!("{session:?}") };
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+    }
+
+    #[test]
+    fn of_an_address_that_refuses_late_all_is_lost_and_the_next_one_takes_what_comes() {
+        // A refusal from afar: the port closes only when the first messages are there.
+        let first = UdpSocket::bind("[::1]:0").expect("a port");
+        let port = first.local_addr().expect("its address").port();
+        let second = UdpSocket::bind(("127.0.0.1", port)).expect("the same port");
+        let mut outlet = Outlet::new("both".to_owned(), Box::new(to_both(port)));
+        const ONE: Tally = Tally { records: 1, packets: 2, octets: 3 };
+        assert_eq!(outlet.ready(after(0)), Ready::New);
+        for number in 0..3 {
+            assert!(outlet.send(&[number], ONE, after(1)));
+        }
+        drop(first);
+        assert!(outlet.send(&[3], ONE, after(2)), "nobody knows yet");
+        assert_eq!(outlet.ready(after(3)), Ready::New);
+        assert_eq!((outlet.delivery().sent.records, outlet.delivery().lost.records), (0, 4));
+        assert!(outlet.failure().expect("it is told").starts_with("sending to both: nobody listens"));
+        assert!(outlet.send(&[4], ONE, after(4)));
+        let mut buffer = [0; 10];
+        assert_eq!(second.recv(&mut buffer).expect("a datagram"), 1);
+        assert_eq!(buffer[0], 4);
+        assert_eq!((outlet.delivery().sent.records, outlet.delivery().lost.records), (1, 4));
     }
 
     #[test]
