@@ -1,0 +1,116 @@
+use super::*;
+use crate::capture::LinkType;
+use crate::decode::{IpVersion, Packet};
+use crate::export::Delivery;
+use crate::flow::Timeouts;
+use crate::flow::table::tests::{plain_twin, seconds, sorted, traffic};
+use proptest::prelude::*;
+use std::sync::Mutex;
+
+/// Keeps what it is given.
+#[derive(Clone, Default)]
+struct Keeper {
+    records: Arc<Mutex<Vec<FlowRecord>>>,
+}
+
+impl Exporter for Keeper {
+    fn export(&mut self, records: &[FlowRecord]) {
+        self.records.lock().unwrap().extend_from_slice(records);
+    }
+    fn tick(&mut self, _: Timestamp, _: &MeteringStatistics) {}
+    fn finish(&mut self, _: Timestamp, _: &MeteringStatistics) {}
+    fn delivery(&self) -> Delivery {
+        Delivery::default()
+    }
+    fn failure(&self) -> Option<&str> {
+        None
+    }
+}
+
+/// The octets of a frame that decodes to `packet`.
+fn octets(packet: &Packet) -> Vec<u8> {
+    let mut frame = vec![0; 12];
+    let ip_length = packet.octets as u16;
+    if packet.vlan != 0 {
+        frame.extend([0x81, 0x00]);
+        frame.extend(packet.vlan.to_be_bytes());
+    }
+    match packet.ip_version {
+        IpVersion::V4 => {
+            frame.extend([0x08, 0x00, 0x45, packet.tos]);
+            frame.extend(ip_length.to_be_bytes());
+            frame.extend([0, 0, 0, 0, 64, packet.protocol, 0, 0]);
+            frame.extend(&packet.source[..4]);
+            frame.extend(&packet.destination[..4]);
+        }
+        IpVersion::V6 => {
+            frame.extend([0x86, 0xdd, 0x60 | packet.tos >> 4, packet.tos << 4, 0, 0]);
+            frame.extend((ip_length - 40).to_be_bytes());
+            frame.extend([packet.protocol, 64]);
+            frame.extend(&packet.source);
+            frame.extend(&packet.destination);
+        }
+    }
+    frame.extend(packet.source_port.to_be_bytes());
+    frame.extend(packet.destination_port.to_be_bytes());
+    frame.extend([0; 8]);
+    frame.extend((0x5000 | packet.tcp_flags).to_be_bytes());
+    frame
+}
+
+fn run(packets: &[Packet], layout: Layout, timeouts: Timeouts) -> (Vec<FlowRecord>, RunReport) {
+    let keeper = Keeper::default();
+    let destination = Destination {
+        name: "memory".to_string(),
+        exporter: Box::new(keeper.clone()),
+        clock: ExporterClock::Packet,
+    };
+    let table = TableOptions { timeouts, max_flows: 10_000 };
+    let options = PipelineOptions { layout, table, live: false };
+    let mut pipeline = Pipeline::start(options, vec![destination]).unwrap();
+    for packet in packets {
+        let data = octets(packet);
+        pipeline.frames(std::iter::once(Frame {
+            timestamp: packet.timestamp,
+            wire_length: data.len() as u32,
+            link_type: LinkType::ETHERNET,
+            interface: packet.interface,
+            data: &data,
+        }));
+    }
+    let report = pipeline.finish().unwrap();
+    let records = std::mem::take(&mut *keeper.records.lock().unwrap());
+    (records, report)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn every_layout_gives_the_records_of_the_plain_twin_and_sums_that_close(
+        seed: u64,
+        count in 1..4000usize,
+        timeouts in prop::sample::select(vec![(60, 15, 1), (5, 1, 0), (1800, 300, 5), (60, 0, 1)]),
+    ) {
+        let timeouts = seconds(timeouts.0, timeouts.1, timeouts.2);
+        let packets: Vec<Packet> = traffic(seed, count)
+            .into_iter()
+            .map(|packet| Packet { octets: packet.octets.max(60), ..packet })
+            .collect();
+        let expected = sorted(plain_twin(&packets, &timeouts));
+        for layout in [Layout::Inline, Layout::Shards(1), Layout::Shards(2), Layout::Shards(3), Layout::Shards(8)] {
+            let (records, report) = run(&packets, layout, timeouts);
+            prop_assert_eq!(report.frames.frames, count as u64);
+            prop_assert_eq!(report.frames.metered(), count as u64);
+            prop_assert_eq!(report.records.packets, count as u64);
+            prop_assert_eq!(report.records.records, records.len() as u64);
+            prop_assert_eq!(sorted(records), expected.clone(), "{:?}", layout);
+        }
+    }
+}
+
+#[test]
+fn layouts_follow_the_cores() {
+    assert_eq!(Layout::for_files(1), Layout::Inline);
+    assert_eq!(Layout::for_files(2), Layout::Shards(1));
+    assert_eq!(Layout::for_live(2), Layout::Inline);
+}
