@@ -643,10 +643,10 @@ fn spawn<T: Send + 'static>(
         .map_err(|source| PipelineError::Spawn { thread: name, source })
 }
 
-/// The channels between intakes and a shard. Each intake has so many batches that none is ever waited with to be sent on:
-/// it waits for an empty one.
+/// The channels between intakes and a shard. They hold all batches there can be, so that sending never waits: an intake waits
+/// for an empty batch instead.
 fn to_shard(intakes: usize, gauges: &Arc<ShardGauges>) -> (Vec<Lane>, FromIntakes) {
-    // Of each intake one is being filled and those wait that one more is in work of.
+    // Of each intake: those that wait, the one in work, and the one being filled.
     let most = intakes * (WAITING_BATCHES + 2);
     let (to, from) = bounded(most);
     let (give_back, back) = bounded(most);

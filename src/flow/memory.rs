@@ -2,7 +2,8 @@
 //!
 //! A [`Region`] of a hundred million entries costs address space and nothing else until it is used, never moves and
 //! never copies, and its zeroed pages come from the kernel. At ten million Flows huge pages take some 40 % off an
-//! update. This is the one file of the table with `unsafe`: the view of a mapping as an array, the prefetch, and the comparison of eight numbers at once.
+//! update. This is the one file of the table with `unsafe`: the view of a mapping as an array, prefetches to read and to
+//! write, and the comparison of eight numbers at once.
 
 use std::io;
 use std::marker::PhantomData;

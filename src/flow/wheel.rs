@@ -5,7 +5,8 @@
 //! remembers which of them counts, and the other falls out when it comes up, or in a clean-up once such timers
 //! outnumber the Flows.
 //!
-//! Time is cut into ticks of 2^n ns, so that one turn of the wheel spans the idle timeout.
+//! Time is cut into ticks of 2^n ns, so that one turn of the wheel spans the shortest of the idle timeout, the active
+//! timeout and some minutes.
 
 /// Ticks in one turn.
 const TICKS: u64 = 4096;

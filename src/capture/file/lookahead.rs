@@ -13,7 +13,7 @@ use std::fs::File;
 
 use memmap2::{Mmap, MmapOptions};
 
-/// Octets mapped at once: few mappings for a long file, and no more of it counted as this process's memory than this.
+/// Octets of an open file mapped at once: few mappings for a long file, and no more of it counted as this process's memory.
 const WINDOW: usize = 4 << 20;
 /// Windows begin at multiples of this, which is one of every page size there is.
 const ALIGNMENT: u64 = 64 << 10;
