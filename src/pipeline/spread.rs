@@ -32,10 +32,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::{
-    BATCH, Batch, BatchEnd, Destination, Lane, Layout, Meter, Pipeline, PipelineError, PipelineOptions,
-    Threads, count_drops, shown,
-};
+use super::exporters::{Destination, shown};
+use super::meter::Meter;
+use super::shards::{Lane, Threads};
+use super::{BATCH, Batch, BatchEnd, Layout, Pipeline, PipelineError, PipelineOptions, count_drops};
 use crate::capture::{CaptureDrops, Frame};
 use crate::decode::{self, Fragment, FragmentTable};
 use crate::export::MeteringStatistics;

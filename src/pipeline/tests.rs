@@ -1,9 +1,9 @@
 use super::*;
 use crate::capture::LinkType;
 use crate::decode::{IpVersion, Packet};
-use crate::export::Delivery;
-use crate::flow::Timeouts;
+use crate::export::{Delivery, Exporter};
 use crate::flow::table::tests::{plain_twin, seconds, sorted, traffic};
+use crate::flow::{FlowRecord, Timeouts};
 use proptest::prelude::*;
 use std::sync::Mutex;
 

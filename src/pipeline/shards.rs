@@ -1,0 +1,227 @@
+//! Tables on threads of their own: batches of packets to them through channels, and empty ones back.
+//!
+//! A full channel makes its sender wait, so that memory is bounded and nothing is lost on the way; live, the kernel's ring is the
+//! one place where packets are dropped, and counted.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use super::exporters::{Destination, ExporterThreads, RecordLane};
+use super::meter::{Inline, Meter, RecordSlots};
+use super::spread::{Heard, Sweep};
+use super::{BATCH, Batch, BatchEnd, PipelineError, spawn};
+use crate::export::MeteringStatistics;
+use crate::flow::Observations;
+use crate::gauges::{Gauges, ShardGauges};
+use crate::stats::{DestinationReport, RecordCounts};
+use crate::time::Timestamp;
+
+/// Batches that may wait for a shard.
+const WAITING_BATCHES: usize = 16;
+/// Empty batches that a busy shard gives back at once: an intake that waits for one is then woken up for several.
+const GIVEN_BACK: usize = 4;
+
+/// The way of one intake to one shard.
+pub(super) struct Lane {
+    intake: usize,
+    /// How often time has jumped back for it.
+    pub era: u64,
+    to: Sender<Batch>,
+    back: Receiver<Observations>,
+    /// Batches that were made for this lane, the one being filled included.
+    made: usize,
+    gauges: Arc<ShardGauges>,
+}
+
+/// The threads behind the intakes.
+pub(super) struct Threads {
+    /// With the reports of the exporters that run on their threads.
+    shards: Vec<JoinHandle<(RecordCounts, Vec<DestinationReport>)>>,
+    exporters: ExporterThreads,
+}
+
+/// The channels between intakes and a shard. They hold all batches there can be, so that sending never waits: an intake waits
+/// for an empty batch instead.
+fn to_shard(intakes: usize, gauges: &Arc<ShardGauges>) -> (Vec<Lane>, FromIntakes) {
+    // Of each intake: those that wait, the one in work, and the one being filled.
+    let most = intakes * (WAITING_BATCHES + 2);
+    let (to, from) = bounded(most);
+    let (give_back, back) = bounded(most);
+    let lane = |intake| Lane {
+        intake,
+        era: 0,
+        to: to.clone(),
+        back: back.clone(),
+        made: 1,
+        gauges: Arc::clone(gauges),
+    };
+    let lanes = (0..intakes).map(lane).collect();
+    (lanes, FromIntakes { from, give_back, empty: Vec::with_capacity(GIVEN_BACK) })
+}
+
+/// A shard's end of the channels.
+struct FromIntakes {
+    from: Receiver<Batch>,
+    give_back: Sender<Observations>,
+    /// Done with, and not given back yet.
+    empty: Vec<Observations>,
+}
+
+impl FromIntakes {
+    /// The next batch; none once no intake is left.
+    fn next(&mut self) -> Option<Batch> {
+        self.from.try_recv().ok().or_else(|| {
+            self.give_back();
+            self.from.recv().ok()
+        })
+    }
+
+    fn done(&mut self, mut observations: Observations) {
+        observations.clear();
+        self.empty.push(observations);
+        if self.empty.len() == GIVEN_BACK {
+            self.give_back();
+        }
+    }
+
+    fn give_back(&mut self) {
+        for empty in self.empty.drain(..) {
+            // There is room for all there are; an intake that has ended takes no more.
+            let _ = self.give_back.try_send(empty);
+        }
+    }
+}
+
+impl Threads {
+    /// Starts the thread of a single shard with its exporters on it, for one intake.
+    pub fn start_one(inline: Inline) -> Result<(Threads, Lane), PipelineError> {
+        let (mut lanes, from) = to_shard(1, &inline.meter.gauges);
+        let lane = lanes.pop().expect("as many as intakes, one");
+        let shard = spawn("shard 0".to_string(), move || run_one_shard(inline, from))?;
+        Ok((Threads { shards: vec![shard], exporters: ExporterThreads::default() }, lane))
+    }
+
+    /// Starts the threads; gives each intake its lanes, one to a shard.
+    pub fn start(
+        meters: Vec<Meter>,
+        destinations: Vec<Destination>,
+        gauges: &Gauges,
+        live: bool,
+    ) -> Result<(Threads, Vec<Vec<Lane>>), PipelineError> {
+        let intakes = gauges.intakes.len();
+        let (exporters, out) = ExporterThreads::start(destinations, gauges)?;
+        let mut lanes: Vec<Vec<Lane>> = (0..intakes).map(|_| Vec::new()).collect();
+        let mut shards = Vec::new();
+        for (number, meter) in meters.into_iter().enumerate() {
+            let (to_it, from) = to_shard(intakes, &meter.gauges);
+            for (lanes, lane) in lanes.iter_mut().zip(to_it) {
+                lanes.push(lane);
+            }
+            let (out, heard) = (out.clone(), Heard::new(intakes));
+            shards.push(spawn(format!("shard {number}"), move || {
+                (run_shard(meter, heard, from, &out, live), Vec::new())
+            })?);
+        }
+        Ok((Threads { shards, exporters }, lanes))
+    }
+
+    /// Whether a thread has ended before its time.
+    pub fn is_broken(&self) -> bool {
+        self.shards.iter().any(JoinHandle::is_finished) || self.exporters.is_broken()
+    }
+
+    /// Waits for the threads, to which no lane may lead any more.
+    pub fn finish(self) -> Result<(RecordCounts, Vec<DestinationReport>), PipelineError> {
+        let (mut counts, mut reports) = (RecordCounts::default(), Vec::new());
+        for (number, thread) in self.shards.into_iter().enumerate() {
+            let (shard, its_own) =
+                thread.join().map_err(|_| PipelineError::Died(format!("shard {number}")))?;
+            counts.merge(&shard);
+            reports.extend(its_own);
+        }
+        reports.extend(self.exporters.finish()?);
+        Ok((counts, reports))
+    }
+}
+
+impl Lane {
+    pub fn send(
+        &mut self,
+        observations: &mut Observations,
+        clock: Timestamp,
+        end: BatchEnd,
+        metering: &MeteringStatistics,
+    ) {
+        let empty = self.empty();
+        let observations = std::mem::replace(observations, empty);
+        // A shard hangs up only when it has died; `finish` finds that out and says so.
+        let _ = self.to.send(Batch {
+            observations,
+            intake: self.intake,
+            era: self.era,
+            clock,
+            end,
+            metering: *metering,
+        });
+        self.gauges.channel.set(self.to.len(), self.to.capacity());
+    }
+
+    /// An empty batch: one that came back, or a new one as long as there are not too many, or one that is waited for.
+    fn empty(&mut self) -> Observations {
+        let waited_for = || match self.made {
+            ..=WAITING_BATCHES => None,
+            // None where the shard has died.
+            _ => self.back.recv().ok(),
+        };
+        self.back.try_recv().ok().or_else(waited_for).unwrap_or_else(|| {
+            self.made += 1;
+            Observations::with_capacity(BATCH)
+        })
+    }
+}
+
+fn run_shard(
+    mut meter: Meter,
+    mut heard: Heard,
+    mut from: FromIntakes,
+    out: &RecordLane,
+    live: bool,
+) -> RecordCounts {
+    let mut records = RecordLane::slots();
+    let mut last_sent = Timestamp::EPOCH;
+    while let Some(batch) = from.next() {
+        let Sweep { clock, metering } = heard.hear(&batch);
+        let drain = batch.end == BatchEnd::Drain;
+        let full = |records: &mut RecordSlots| out.send(records, clock, &metering);
+        meter.take(&batch.observations, clock, drain, &mut records, full);
+        // Live, records do not wait for a batch to fill; in a replay the exporters still hear that time goes on.
+        let waited = clock.since(last_sent) >= Duration::from_secs(1);
+        if (live && !records.is_empty()) || drain || waited {
+            out.send(&mut records, clock, &metering);
+            last_sent = clock;
+        }
+        from.done(batch.observations);
+    }
+    // A single intake has ended all Flows itself; of several none knows that it is the last.
+    if heard.is_several() {
+        let Sweep { clock, metering } = heard.last();
+        let full = |records: &mut RecordSlots| out.send(records, clock, &metering);
+        meter.take(&Observations::with_capacity(0), clock, true, &mut records, full);
+        out.send(&mut records, clock, &metering);
+    }
+    meter.counts
+}
+
+/// [`run_shard`] for the one shard of one intake, with its exporters.
+fn run_one_shard(mut inline: Inline, mut from: FromIntakes) -> (RecordCounts, Vec<DestinationReport>) {
+    let (mut clock, mut metering) = (Timestamp::EPOCH, MeteringStatistics::default());
+    while let Some(mut batch) = from.next() {
+        (clock, metering) = (batch.clock, batch.metering);
+        inline.take(&mut batch.observations, clock, batch.end == BatchEnd::Drain, &metering);
+        from.done(batch.observations);
+    }
+    inline.finish(clock, &metering)
+}
