@@ -8,7 +8,8 @@
 //! its sender wait, so that memory is bounded and nothing is lost on the way; live, the kernel's ring is the one
 //! place where packets are dropped, and counted. Shutdown runs down the path: the intake ends, the shards drain their
 //! tables, the exporters flush and close. With no shards all of it happens on the calling thread, without a channel; with one,
-//! its exporters run on its thread if all are light ([`crate::export::Exporter::is_light`]).
+//! its exporters run on its thread if all are light ([`crate::export::Exporter::is_light`]), and it hashes the packets as long as
+//! it has less to do than the intake.
 //!
 //! Files and a single capture thread are one intake, [`Pipeline`]; several capture threads are one each, [`spread`].
 
@@ -194,6 +195,7 @@ impl Pipeline {
         let gauges = Arc::new(Gauges::new(1, tables, names, options.layout != Layout::Inline));
         let destinations = shown(destinations, &gauges);
         let meter = |number: usize| Meter::new(&share, &gauges.shards[number]);
+        let hasher = KeyHasher::new();
         let stage = match options.layout {
             Layout::Inline => Stage::Inline(Box::new(Inline::new(meter(0)?, destinations, options.live))),
             Layout::Shards(_)
@@ -202,7 +204,7 @@ impl Pipeline {
                     && destinations.iter().all(|destination| destination.exporter.is_light()) =>
             {
                 let inline = Inline::new(meter(0)?, destinations, options.live);
-                let (threads, lane) = Threads::start_one(inline)?;
+                let (threads, lane) = Threads::start_one(inline, hasher.clone())?;
                 Stage::Sharded(Sharded { lanes: vec![lane], since_clock: 0, threads })
             }
             Layout::Shards(_) => {
@@ -216,7 +218,7 @@ impl Pipeline {
             counts: FrameCounts::default(),
             fragments: FragmentTable::new(),
             clock: ObservationClock::new(options.table.timeouts.active),
-            hasher: KeyHasher::new(),
+            hasher,
         };
         let batch = if options.layout == Layout::Inline { INLINE_BATCH } else { BATCH };
         let waiting = (0..tables).map(|_| Observations::with_capacity(batch)).collect();
@@ -243,6 +245,7 @@ impl Pipeline {
         for frame in frames {
             read += 1;
             wire_octets += u64::from(frame.wire_length);
+            let is_unhashed = self.waiting[0].is_unhashed();
             // Decoded where it stays, at least where there is one table.
             let mut next = self.waiting[0].next_place();
             if let Err(reason) = decode::decode_into(&frame, &mut next) {
@@ -265,8 +268,13 @@ impl Pipeline {
                 self.intake.fragments.resolve(&mut fragment);
                 fragment.put_into(&mut next);
             }
-            let hash = next.hash(&self.intake.hasher);
-            let table = if tables > 1 { hash.shard(tables) } else { 0 };
+            let mut table = 0;
+            if !is_unhashed {
+                let hash = next.hash(&self.intake.hasher);
+                if tables > 1 {
+                    table = hash.shard(tables);
+                }
+            }
             if table == 0 {
                 self.waiting[0].keep();
             } else if let [first, others @ ..] = &mut self.waiting[..] {
@@ -285,7 +293,7 @@ impl Pipeline {
     #[inline(never)]
     fn jump(&mut self, before: Timestamp) {
         self.intake.fragments.clear();
-        self.flush(before, true);
+        self.flush(before, BatchEnd::Drain);
     }
 
     /// Hands a full batch to its table.
@@ -298,25 +306,30 @@ impl Pipeline {
                 inline.take(&mut self.waiting[0], clock, false, &metering);
             }
             Stage::Sharded(sharded) => {
-                sharded.lanes[table].send(&mut self.waiting[table], clock, BatchEnd::More, &metering);
+                let lane = &mut sharded.lanes[table];
+                let has_time = lane.is_empty();
+                lane.send(&mut self.waiting[table], clock, BatchEnd::More, &metering);
+                if has_time && sharded.threads.hashes {
+                    // The shard keeps up: it hashes the next batch, and what is read comes that much faster.
+                    self.waiting[table].leave_unhashed();
+                }
                 sharded.since_clock += 1;
                 if sharded.since_clock >= 4 * self.waiting.len() && self.waiting.len() > 1 {
                     // A shard whose Flows are quiet must still hear that time goes on.
-                    self.flush(clock, false);
+                    self.flush(clock, BatchEnd::More);
                 }
             }
         }
     }
 
     /// Hands all that waits to the tables, and the time with it.
-    fn flush(&mut self, clock: Timestamp, drain: bool) {
+    fn flush(&mut self, clock: Timestamp, end: BatchEnd) {
         let metering = self.intake.counts.metering;
         match &mut self.stage {
             Stage::Inline(inline) => {
-                inline.take(&mut self.waiting[0], clock, drain, &metering);
+                inline.take(&mut self.waiting[0], clock, end == BatchEnd::Drain, &metering);
             }
             Stage::Sharded(sharded) => {
-                let end = if drain { BatchEnd::Drain } else { BatchEnd::More };
                 for (lane, waiting) in sharded.lanes.iter_mut().zip(&mut self.waiting) {
                     lane.send(waiting, clock, end, &metering);
                 }
@@ -331,7 +344,7 @@ impl Pipeline {
         if let Some(clock) = clock {
             self.intake.clock.advance(clock);
         }
-        self.flush(self.intake.clock.now(), false);
+        self.flush(self.intake.clock.now(), BatchEnd::Dry);
         self.gauges.intakes[0].set(&self.intake.counts);
     }
 
@@ -369,7 +382,7 @@ impl Pipeline {
     /// When a thread had died.
     pub fn finish(mut self) -> Result<RunReport, PipelineError> {
         let clock = self.intake.clock.now();
-        self.flush(clock, true);
+        self.flush(clock, BatchEnd::Drain);
         let metering = self.intake.counts.metering;
         let (records, destinations) = match self.stage {
             Stage::Inline(inline) => inline.finish(clock, &metering),

@@ -8,7 +8,7 @@ use bytemuck::Zeroable;
 
 use crate::decode::{Fields, Fragment, IpVersion, Packet, Place, widened};
 use crate::flow::entry::AddressPair;
-use crate::flow::memory::prefetch_to_write;
+use crate::flow::memory::{prefetch, prefetch_to_write};
 use crate::flow::{KeyHash, KeyHasher};
 use crate::time::Timestamp;
 
@@ -50,6 +50,8 @@ pub struct Observations {
     pairs: Vec<AddressPair>,
     /// How many of them are filled, from the front.
     filled: usize,
+    /// The packets are still to be hashed.
+    is_unhashed: bool,
 }
 
 impl Observations {
@@ -60,6 +62,7 @@ impl Observations {
             // Zeroed by the allocator, which need not touch what is fresh.
             pairs: bytemuck::zeroed_vec(packets),
             filled: 0,
+            is_unhashed: false,
         }
     }
 
@@ -89,6 +92,29 @@ impl Observations {
         // The batch was read on another core, and the processor does not look so far ahead by itself.
         prefetch_to_write(&mut self.packets, self.filled + AHEAD);
         Next { packet: &mut self.packets[self.filled], pair: &mut self.pairs[self.filled] }
+    }
+
+    /// Has the packets of a batch that is still empty hashed later, all at once: by whoever has the time.
+    pub fn leave_unhashed(&mut self) {
+        debug_assert!(self.is_empty());
+        self.is_unhashed = true;
+    }
+
+    /// Whether the packets are hashed later.
+    #[inline(always)]
+    pub fn is_unhashed(&self) -> bool {
+        self.is_unhashed
+    }
+
+    /// Sets the hashes that were left out.
+    pub fn hash(&mut self, hasher: &KeyHasher) {
+        if !std::mem::take(&mut self.is_unhashed) {
+            return;
+        }
+        for at in 0..self.filled {
+            prefetch(&self.packets[..self.filled], at + AHEAD);
+            Next { packet: &mut self.packets[at], pair: &mut self.pairs[at] }.hash(hasher);
+        }
     }
 
     /// Keeps the packet in the next place.
@@ -130,6 +156,7 @@ impl Observations {
     #[inline]
     pub fn clear(&mut self) {
         self.filled = 0;
+        self.is_unhashed = false;
     }
 
     /// The packets, as [`Seen`] by a table.
@@ -263,6 +290,35 @@ impl Seen<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::flow::table::tests::packet;
+
+    #[test]
+    fn packets_that_are_hashed_later_have_the_same_hashes() {
+        let hasher = KeyHasher::with_seed(3);
+        let (mut hashed, mut unhashed) = (Observations::with_capacity(4), Observations::with_capacity(4));
+        unhashed.leave_unhashed();
+        for number in 0..100u8 {
+            let version = if number % 3 == 0 { IpVersion::V6 } else { IpVersion::V4 };
+            let packet = packet(u64::from(number), version, number, 2);
+            for batch in [&mut hashed, &mut unhashed] {
+                let mut next = batch.next_place();
+                packet.put_into(&mut next);
+                next.set_clock(packet.timestamp);
+                if !batch.is_unhashed() {
+                    batch.next_place().hash(&hasher);
+                }
+                batch.keep();
+            }
+        }
+        let hashes = |batch: &Observations| batch.packets().iter().map(|one| one.hash).collect::<Vec<_>>();
+        assert_ne!(hashes(&unhashed), hashes(&hashed), "not yet");
+        unhashed.hash(&hasher);
+        assert_eq!(hashes(&unhashed), hashes(&hashed));
+        unhashed.hash(&KeyHasher::with_seed(4));
+        assert_eq!(hashes(&unhashed), hashes(&hashed), "once is enough");
+        unhashed.clear();
+        assert!(!unhashed.is_unhashed());
+    }
 
     #[test]
     fn a_packet_crosses_in_48_octets() {

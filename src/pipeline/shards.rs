@@ -14,7 +14,7 @@ use super::meter::{Inline, Meter, RecordSlots};
 use super::spread::{Heard, Sweep};
 use super::{BATCH, Batch, BatchEnd, PipelineError, spawn};
 use crate::export::MeteringStatistics;
-use crate::flow::Observations;
+use crate::flow::{KeyHasher, Observations};
 use crate::gauges::{Gauges, ShardGauges};
 use crate::stats::{DestinationReport, RecordCounts};
 use crate::time::Timestamp;
@@ -23,6 +23,10 @@ use crate::time::Timestamp;
 const WAITING_BATCHES: usize = 16;
 /// Empty batches that a busy shard gives back at once: an intake that waits for one is then woken up for several.
 const GIVEN_BACK: usize = 4;
+
+/// Batches of capture files that a shard with nothing to do is woken up for: where reading takes longer than metering, waking
+/// the shard for each batch would cost the reader a tenth of its time.
+const WOKEN_FOR: usize = 4;
 
 /// The way of one intake to one shard.
 pub(super) struct Lane {
@@ -33,11 +37,17 @@ pub(super) struct Lane {
     back: Receiver<Observations>,
     /// Batches that were made for this lane, the one being filled included.
     made: usize,
+    /// Batches that a shard that has nothing to do is woken up for.
+    together: usize,
+    /// Those of them that there are.
+    held: Vec<Batch>,
     gauges: Arc<ShardGauges>,
 }
 
 /// The threads behind the intakes.
 pub(super) struct Threads {
+    /// Whether the one shard takes batches whose packets are not hashed.
+    pub hashes: bool,
     /// With the reports of the exporters that run on their threads.
     shards: Vec<JoinHandle<(RecordCounts, Vec<DestinationReport>)>>,
     exporters: ExporterThreads,
@@ -56,6 +66,8 @@ fn to_shard(intakes: usize, gauges: &Arc<ShardGauges>) -> (Vec<Lane>, FromIntake
         to: to.clone(),
         back: back.clone(),
         made: 1,
+        together: 1,
+        held: Vec::new(),
         gauges: Arc::clone(gauges),
     };
     let lanes = (0..intakes).map(lane).collect();
@@ -97,11 +109,12 @@ impl FromIntakes {
 
 impl Threads {
     /// Starts the thread of a single shard with its exporters on it, for one intake.
-    pub fn start_one(inline: Inline) -> Result<(Threads, Lane), PipelineError> {
+    pub fn start_one(inline: Inline, hasher: KeyHasher) -> Result<(Threads, Lane), PipelineError> {
         let (mut lanes, from) = to_shard(1, &inline.meter.gauges);
         let lane = lanes.pop().expect("as many as intakes, one");
-        let shard = spawn("shard 0".to_string(), move || run_one_shard(inline, from))?;
-        Ok((Threads { shards: vec![shard], exporters: ExporterThreads::default() }, lane))
+        let lane = Lane { together: WOKEN_FOR, ..lane };
+        let shard = spawn("shard 0".to_string(), move || run_one_shard(inline, &hasher, from))?;
+        Ok((Threads { hashes: true, shards: vec![shard], exporters: ExporterThreads::default() }, lane))
     }
 
     /// Starts the threads; gives each intake its lanes, one to a shard.
@@ -125,7 +138,7 @@ impl Threads {
                 (run_shard(meter, heard, from, &out, live), Vec::new())
             })?);
         }
-        Ok((Threads { shards, exporters }, lanes))
+        Ok((Threads { hashes: false, shards, exporters }, lanes))
     }
 
     /// Whether a thread has ended before its time.
@@ -148,6 +161,11 @@ impl Threads {
 }
 
 impl Lane {
+    /// Whether the shard has taken all that was sent: it is waiting, or will be.
+    pub fn is_empty(&self) -> bool {
+        self.to.is_empty()
+    }
+
     pub fn send(
         &mut self,
         observations: &mut Observations,
@@ -157,15 +175,14 @@ impl Lane {
     ) {
         let empty = self.empty();
         let observations = std::mem::replace(observations, empty);
-        // A shard hangs up only when it has died; `finish` finds that out and says so.
-        let _ = self.to.send(Batch {
-            observations,
-            intake: self.intake,
-            era: self.era,
-            clock,
-            end,
-            metering: *metering,
-        });
+        let (intake, era, metering) = (self.intake, self.era, *metering);
+        self.held.push(Batch { observations, intake, era, clock, end, metering });
+        if self.held.len() >= self.together || end != BatchEnd::More || !self.to.is_empty() {
+            for batch in self.held.drain(..) {
+                // A shard hangs up only when it has died; `finish` finds that out and says so.
+                let _ = self.to.send(batch);
+            }
+        }
         self.gauges.channel.set(self.to.len(), self.to.capacity());
     }
 
@@ -216,10 +233,15 @@ fn run_shard(
 }
 
 /// [`run_shard`] for the one shard of one intake, with its exporters.
-fn run_one_shard(mut inline: Inline, mut from: FromIntakes) -> (RecordCounts, Vec<DestinationReport>) {
+fn run_one_shard(
+    mut inline: Inline,
+    hasher: &KeyHasher,
+    mut from: FromIntakes,
+) -> (RecordCounts, Vec<DestinationReport>) {
     let (mut clock, mut metering) = (Timestamp::EPOCH, MeteringStatistics::default());
     while let Some(mut batch) = from.next() {
         (clock, metering) = (batch.clock, batch.metering);
+        batch.observations.hash(hasher);
         inline.take(&mut batch.observations, clock, batch.end == BatchEnd::Drain, &metering);
         from.done(batch.observations);
     }

@@ -11,6 +11,7 @@ use std::sync::Mutex;
 #[derive(Clone, Default)]
 struct Keeper {
     records: Arc<Mutex<Vec<FlowRecord>>>,
+    is_light: bool,
 }
 
 impl Exporter for Keeper {
@@ -18,6 +19,9 @@ impl Exporter for Keeper {
         self.records.lock().unwrap().extend_from_slice(records);
     }
     fn tick(&mut self, _: Timestamp, _: &MeteringStatistics) {}
+    fn is_light(&self) -> bool {
+        self.is_light
+    }
     fn finish(&mut self, _: Timestamp, _: &MeteringStatistics) {}
     fn delivery(&self) -> Delivery {
         Delivery::default()
@@ -58,8 +62,13 @@ fn octets(packet: &Packet) -> Vec<u8> {
     frame
 }
 
-fn run(packets: &[Packet], layout: Layout, timeouts: Timeouts) -> (Vec<FlowRecord>, RunReport) {
-    let keeper = Keeper::default();
+fn run(
+    packets: &[Packet],
+    layout: Layout,
+    is_light: bool,
+    timeouts: Timeouts,
+) -> (Vec<FlowRecord>, RunReport) {
+    let keeper = Keeper { is_light, ..Keeper::default() };
     let destination = Destination {
         name: "memory".to_string(),
         exporter: Box::new(keeper.clone()),
@@ -84,11 +93,11 @@ fn run(packets: &[Packet], layout: Layout, timeouts: Timeouts) -> (Vec<FlowRecor
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(16))]
     #[test]
     fn every_layout_gives_the_records_of_the_plain_twin_and_sums_that_close(
         seed: u64,
-        count in 1..4000usize,
+        count in 1..9_000usize,
         timeouts in prop::sample::select(vec![(60, 15, 1), (5, 1, 0), (1800, 300, 5), (60, 0, 1)]),
     ) {
         let timeouts = seconds(timeouts.0, timeouts.1, timeouts.2);
@@ -97,13 +106,15 @@ proptest! {
             .map(|packet| Packet { octets: packet.octets.max(60), ..packet })
             .collect();
         let expected = sorted(plain_twin(&packets, &timeouts));
-        for layout in [Layout::Inline, Layout::Shards(1), Layout::Shards(2), Layout::Shards(3), Layout::Shards(8)] {
-            let (records, report) = run(&packets, layout, timeouts);
+        let layouts = [Layout::Inline, Layout::Shards(1), Layout::Shards(2), Layout::Shards(3), Layout::Shards(8)];
+        // A single shard exports on its own thread where that is light.
+        for (layout, is_light) in layouts.map(|layout| (layout, false)).into_iter().chain([(Layout::Shards(1), true)]) {
+            let (records, report) = run(&packets, layout, is_light, timeouts);
             prop_assert_eq!(report.frames.frames, count as u64);
             prop_assert_eq!(report.frames.metered(), count as u64);
             prop_assert_eq!(report.records.packets, count as u64);
             prop_assert_eq!(report.records.records, records.len() as u64);
-            prop_assert_eq!(sorted(records), expected.clone(), "{:?}", layout);
+            prop_assert_eq!(sorted(records), expected.clone(), "{:?}, light {}", layout, is_light);
         }
     }
 }
