@@ -8,7 +8,7 @@ What is printed is in Markdown: the machine, the medians, and flowtap's ratio to
 each round, so that a slow minute of the machine slows both sides of it. Without FOLDER the captures are made by
 `cargo bench --bench pipeline -- --generate`.
 
-Before each run the capture is read and memory touched, so that all find the same machine.
+Before each run the capture is read, so that all find it in the page cache.
 
 Every program decodes, meters with an active timeout of 60 s and an idle timeout of 15 s, and ends all flows:
 
@@ -26,7 +26,6 @@ marked LOSSY and one that fails WRONG: its time is no measure.
 
 import argparse
 import json
-import mmap
 import os
 import re
 import statistics
@@ -42,8 +41,6 @@ from programs import ACTIVE_SECONDS, IDLE_SECONDS, last_number
 
 # A run that takes longer is ended and counts as wrong.
 LONGEST_SECONDS = 300
-# As much as the largest of them uses, and more.
-WARM_MEMORY = 2 << 30
 
 
 class Run:
@@ -204,18 +201,11 @@ def verdict(one, frames):
     return f"WRONG: {one.packets - frames:,} packets too many" if one.packets > frames else ""
 
 
-def warm_up(capture):
-    """Before each run, so that all find the same machine: the capture in the page cache, and memory that was used a moment ago.
-
-    A virtual machine's host takes unused memory back, and whoever touches it first waits for it.
-    """
+def read_once(capture):
+    """Reads the capture into the page cache, from which some machines take it away again within seconds."""
     with open(capture, "rb", buffering=0) as file:
         while file.read(1 << 20):
             pass
-    memory = mmap.mmap(-1, WARM_MEMORY)
-    for page in range(0, WARM_MEMORY, mmap.PAGESIZE):
-        memory[page] = 1
-    memory.close()
 
 
 def compare(capture, programs, rounds):
@@ -223,7 +213,7 @@ def compare(capture, programs, rounds):
     runs = {program.name: [] for program in programs}
     for number in range(rounds):
         for program in programs:
-            warm_up(capture)
+            read_once(capture)
             with tempfile.TemporaryDirectory(dir=meters.scratch_folder()) as scratch:
                 one = run(program.command(capture, scratch), os.path.join(scratch, "output"))
                 try:
