@@ -10,6 +10,10 @@ use super::lookahead;
 
 /// Octets the first read asks for.
 const FIRST_READ: usize = 16 * 1024;
+/// Octets of a page of memory, and of the page cache.
+const PAGE: usize = 4096;
+/// Octets of the smallest buffer that is filled page by page.
+const PAGES_FROM: usize = 16 * PAGE;
 /// Octets of the header of a pcap record.
 const SHORTEST_HEADER: usize = 16;
 
@@ -116,18 +120,41 @@ impl Buffer {
         if self.end - self.start >= length {
             return Ok(true);
         }
-        self.octets.copy_within(self.start..self.end, 0);
-        self.base = self.offset();
-        self.end -= self.start;
-        self.start = 0;
-        while self.end < length {
-            let read = self.read_at(self.end, length - self.end)?;
+        let left = self.end - self.start;
+        let start = self.start_of(left);
+        self.grow_to(start + left);
+        self.octets.copy_within(self.start..self.end, start);
+        self.base = self.offset().wrapping_sub(start as u64);
+        (self.start, self.end) = (start, start + left);
+        while self.end - self.start < length {
+            let read = self.read_at(self.end, length - (self.end - self.start))?;
             if read == 0 {
                 return Ok(false);
             }
             self.end += read;
         }
         Ok(true)
+    }
+
+    /// Where the `left` unread octets are to begin, so that those read behind them come to lie in memory as far from the
+    /// beginning of a page as they do in the file: the kernel copies a whole page to a whole page a fourth faster.
+    fn start_of(&self, left: usize) -> usize {
+        if self.most < PAGES_FROM || self.octets.is_empty() {
+            return 0;
+        }
+        let file = (self.end_offset() % PAGE as u64) as usize;
+        let memory = (self.octets.as_ptr().addr() + left) % PAGE;
+        (PAGE + file - memory) % PAGE
+    }
+
+    fn grow_to(&mut self, length: usize) {
+        if self.octets.len() < length {
+            // The full size at once, with room for what is left of the last read: it does not move then.
+            let full =
+                if self.size == self.most && self.most >= PAGES_FROM { self.most + 2 * PAGE } else { 0 };
+            self.octets.reserve_exact(length.max(full) - self.octets.len());
+            self.octets.resize(length, 0);
+        }
     }
 
     /// [`Buffer::fill`] for a record that has begun: its end, `needed` octets from its beginning, must be there.
@@ -191,21 +218,22 @@ impl Buffer {
         if self.ended {
             return Ok(0);
         }
-        let size = self.size.max(place + least);
-        if self.octets.len() < size {
-            self.octets.reserve_exact(size - self.octets.len());
-            self.octets.resize(size, 0);
-        }
+        let position = self.base.wrapping_add(place as u64);
+        // Reads of the full size end at a multiple of it: neither pages nor windows are read in parts.
+        let rest = self.most - (position % self.most as u64) as usize;
+        let full = self.size == self.most && self.most >= PAGES_FROM;
+        let stretch = if full && rest >= least { rest } else { self.size.saturating_sub(place).max(least) };
+        self.grow_to(place + stretch);
         self.size = self.size.saturating_mul(2).min(self.most);
-        match self.input.read(&mut self.octets[place..]) {
+        match self.input.read(&mut self.octets[place..place + stretch]) {
             Ok(read) => {
                 self.ended = read == 0;
                 // A file that is only opened to learn when it begins is not mapped.
-                let whole = place + read == self.octets.len() && read >= self.most / 2;
+                let whole = read == stretch && read >= self.most / 2;
                 self.ahead = whole
-                    .then(|| self.input.look_ahead(self.octets.len()))
+                    .then(|| self.input.look_ahead(self.most))
                     .flatten()
-                    .unwrap_or(self.octets.as_ptr().addr());
+                    .map_or(self.octets.as_ptr().addr(), |address| address.wrapping_sub(place));
                 Ok(read)
             }
             Err(reason) => {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::decompress::{Ahead, Compression, Decompressor, Permit};
 use super::error::Reason;
+use super::lookahead::{Identity, Lookahead};
 use super::source::{Progress, Source};
 
 /// Up to how much of a compressed file is decompressed anew rather than its decompressor kept in memory (some tens of
@@ -36,7 +37,8 @@ pub(super) struct Input {
     progress: Arc<Progress>,
     compressed: bool,
     /// Device and inode it had when it was first opened, if it is one that can be opened again.
-    identity: Option<(u64, u64)>,
+    identity: Option<Identity>,
+    lookahead: Lookahead,
     permit: Option<Permit>,
 }
 
@@ -50,6 +52,7 @@ impl Input {
             progress: Arc::new(progress),
             compressed: false,
             identity: None,
+            lookahead: Lookahead::default(),
             permit: None,
         }
     }
@@ -58,6 +61,11 @@ impl Input {
     pub fn stream(stream: impl Read + Send + 'static) -> Input {
         let progress = Progress::new(Arc::default(), Arc::default());
         Input { state: State::Stream(Box::new(stream)), ..Input::new(PathBuf::from("stream"), 0, progress) }
+    }
+
+    /// Has it share windows with the others that are given this one.
+    pub fn looking_ahead(self, lookahead: Lookahead) -> Input {
+        Input { lookahead, ..self }
     }
 
     pub fn path(&self) -> &Path {
@@ -121,10 +129,15 @@ impl Input {
     }
 
     /// Where in memory the `length` octets that are read next can be asked for, if they are a file's as they are.
-    pub fn look_ahead(&mut self, length: usize) -> Option<usize> {
-        match &mut self.state {
-            State::Plain(source) => source.look_ahead(length),
-            _ => None,
+    pub fn look_ahead(&self, length: usize) -> Option<usize> {
+        let State::Plain(source) = &self.state else { return None };
+        let (identity, file, position) = source.whereabouts()?;
+        self.lookahead.address(identity, file, position, length)
+    }
+
+    fn look_ahead_no_more(&self) {
+        if let Some(identity) = self.identity {
+            self.lookahead.close(identity);
         }
     }
 
@@ -175,6 +188,7 @@ impl Input {
         match &mut self.state {
             State::Plain(source) if source.reopens() => {
                 source.close(Some(offset));
+                self.look_ahead_no_more();
                 Some(true)
             }
             State::Decompressing(_, decompressor) => {
@@ -197,6 +211,7 @@ impl Input {
     pub fn close(&mut self) {
         self.state = State::Closed;
         self.permit = None;
+        self.look_ahead_no_more();
         self.progress.reach(self.length);
     }
 }

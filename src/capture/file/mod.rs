@@ -7,8 +7,8 @@
 //!
 //! ```text
 //! source ─► decompress ─► buffer ─► pcap, pcapng ─► reader ─► CaptureFiles
-//!   ├──────── input ────────┘
-//!   └ lookahead
+//!   └──────── input ────────┘
+//!               └ lookahead
 //! ```
 
 mod buffer;
@@ -35,6 +35,7 @@ pub use error::{FileError, Reason};
 use self::buffer::Octets;
 use self::decompress::Permit;
 use self::input::Input;
+use self::lookahead::Lookahead;
 use self::reader::{Head, Reader};
 use self::source::Progress;
 use crate::capture::filter::{Filter, FilterError};
@@ -100,6 +101,7 @@ pub struct CaptureFiles {
     notes: Vec<String>,
     octets_read: Arc<AtomicU64>,
     octets_total: Option<u64>,
+    lookahead: Lookahead,
     ahead: Permit,
     most_ahead: usize,
     most_open: usize,
@@ -155,6 +157,7 @@ impl CaptureFiles {
             notes: Vec::new(),
             octets_read: Arc::default(),
             octets_total: Some(0),
+            lookahead: Lookahead::default(),
             ahead: Permit::default(),
             // On a single core a thread more only adds its switches.
             most_ahead: if std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1) {
@@ -188,8 +191,8 @@ impl CaptureFiles {
                 self.octets_total = None;
             }
         }
-        let input =
-            Input::new(path, length, Progress::new(Arc::clone(&self.octets_read), Arc::clone(&options.stop)));
+        let progress = Progress::new(Arc::clone(&self.octets_read), Arc::clone(&options.stop));
+        let input = Input::new(path, length, progress).looking_ahead(self.lookahead.clone());
         self.readers.push(Reader::new(input, options.interface, options.buffer_octets));
     }
 

@@ -4,6 +4,7 @@
 use super::buffer::{Buffer, Octets, four};
 use super::error::{Damage, FileError, Reason};
 use super::input::Input;
+use super::lookahead::bring_near;
 use super::pcap::{self, ByteOrder, Pcap};
 use super::pcapng::{self, Pcapng};
 use crate::capture::{Frame, LinkType};
@@ -227,6 +228,7 @@ fn gather(
     let (mut unread, first) = (buffer.unread(), buffer.place());
     let (mut place, mut beyond) = (first, None);
     for slot in run.iter_mut().skip(end) {
+        bring_near(unread);
         let Some((head, length)) = next(unread, place) else { break };
         unread = unread.get(length..).unwrap_or_default();
         place += length;

@@ -13,7 +13,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 use super::STANDARD_INPUT;
-use super::lookahead::Lookahead;
+use super::lookahead::Identity;
 
 /// How much of a file has been read, seen from outside the thread that reads it.
 #[derive(Debug)]
@@ -70,12 +70,11 @@ pub(super) struct Source {
     path: PathBuf,
     file: Option<File>,
     /// Device and inode of a regular file; none for what can be read only once.
-    identity: Option<(u64, u64)>,
+    identity: Option<Identity>,
     position: u64,
     /// The file's first octets, read ahead to tell what it is.
     magic: [u8; MAGIC],
     magic_length: usize,
-    lookahead: Lookahead,
     progress: Arc<Progress>,
 }
 
@@ -112,7 +111,6 @@ impl Source {
             position: 0,
             magic,
             magic_length,
-            lookahead: Lookahead::default(),
             progress,
         })
     }
@@ -123,7 +121,7 @@ impl Source {
     }
 
     /// Device and inode of a regular file; none for what can be read only once.
-    pub fn identity(&self) -> Option<(u64, u64)> {
+    pub fn identity(&self) -> Option<Identity> {
         self.identity
     }
 
@@ -136,14 +134,12 @@ impl Source {
     pub fn close(&mut self, position: Option<u64>) {
         self.position = position.unwrap_or(self.position);
         self.file = None;
-        self.lookahead = Lookahead::default();
     }
 
-    /// The address of the octet that is read next, and of the `length` from there on: see [`Lookahead`].
-    pub fn look_ahead(&mut self, length: usize) -> Option<usize> {
-        // What can be read only once has no place that it could be looked for in.
-        let file = self.file.as_ref().filter(|_| self.identity.is_some())?;
-        self.lookahead.address(file, self.position, length)
+    /// The open file, what it is, and where in it the octet is that is read next; none of what can be read only once,
+    /// which has no such place.
+    pub fn whereabouts(&self) -> Option<(Identity, &File, u64)> {
+        Some((self.identity?, self.file.as_ref()?, self.position))
     }
 
     fn reopened(&self) -> io::Result<File> {
