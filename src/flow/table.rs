@@ -355,13 +355,18 @@ impl FlowTable {
         }
         if self.wheel.wants_cleaning(self.live) {
             let entries = self.entries.as_mut_slice();
-            self.wheel.clean(|place, slot| {
-                let entry = &mut entries[slot as usize];
-                let counts = entry.timer == place && entry.is_live();
-                if entry.timer == place && !counts {
-                    entry.timer = NO_TIMER;
+            self.wheel.clean(|place, taken| {
+                for &slot in taken.timers() {
+                    prefetch(entries, slot as usize);
                 }
-                counts
+                taken.retain(|slot| {
+                    let entry = &mut entries[slot as usize];
+                    let counts = entry.timer == place && entry.is_live();
+                    if entry.timer == place && !counts {
+                        entry.timer = NO_TIMER;
+                    }
+                    counts
+                });
             });
         }
     }
