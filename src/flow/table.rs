@@ -91,7 +91,7 @@ impl FlowTable {
             entries: Region::reserve(max_flows).map_err(failed)?,
             pairs: Region::reserve(max_flows).map_err(failed)?,
             hashes: Region::reserve(max_flows).map_err(failed)?,
-            index: Index::new().map_err(failed)?,
+            index: Index::new(max_flows).map_err(failed)?,
             wheel: Wheel::new(deadlines.nearest_nanos().min(LONGEST_TURN_NANOS)),
             wide: HashMap::with_hasher(RandomState::new()),
             live: 0,
