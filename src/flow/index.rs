@@ -3,8 +3,8 @@
 //! Buckets of eight, each one cache line, whose hashes are compared all at once: a look-up is one line and no loop that
 //! the processor has to guess the length of. A hash's home bucket is its upper bits; what does not fit goes to the next
 //! bucket with room, and a look-up goes on only from a bucket that something had to go on from. So a cell can be moved
-//! without touching the entry it names, and a bigger index keeps the order of the smaller one: growing moves a few buckets at
-//! each insertion and never stalls. Removal empties one cell of one line; closing gaps from the buckets behind was a
+//! without touching the entry it names, and a bigger index keeps the order of the smaller one: it grows in place, from the last
+//! bucket down, a few buckets at each insertion, and never stalls. Removal empties one cell of one line; closing gaps from the buckets behind was a
 //! second line, waited for, in every fourth removal.
 
 use std::io;
@@ -73,22 +73,25 @@ impl Bucket {
 }
 
 pub(super) struct Index {
-    buckets: Buckets,
-    /// The smaller index that is being moved out of, and how far that has come: what has its home in it before the
-    /// boundary has moved.
-    old: Option<(Buckets, usize)>,
-    live: usize,
-}
-
-struct Buckets {
+    /// Reserved for as many buckets as there may ever be.
     region: Region<Bucket>,
     shift: u32,
+    /// While the index grows: the homes of the index half as big that have not moved yet are those before this one.
+    unmoved: usize,
+    live: usize,
+    most: usize,
 }
 
-impl Buckets {
-    fn new(homes: usize) -> io::Result<Buckets> {
-        debug_assert!(homes.is_power_of_two());
-        Ok(Buckets { region: Region::reserve(homes + TAIL)?, shift: 32 - homes.trailing_zeros() })
+impl Index {
+    /// An index for `most` slots.
+    ///
+    /// # Errors
+    /// The kernel's word when it does not give the address space.
+    pub(super) fn new(most: usize) -> io::Result<Index> {
+        // Twice what is needed when it is never more than half full and sizes double; once more for hashes that crowd.
+        let homes = (most.min(MOST_SLOTS) / CELLS + 1).next_power_of_two() * 4;
+        let region = Region::reserve(homes.max(SMALLEST) + TAIL)?;
+        Ok(Index { region, shift: 32 - SMALLEST.trailing_zeros(), unmoved: 0, live: 0, most })
     }
 
     #[inline]
@@ -96,14 +99,23 @@ impl Buckets {
         1 << (32 - self.shift)
     }
 
-    #[inline]
+    /// The home bucket of a hash as things stand.
+    #[inline(always)]
     fn home(&self, hash: u32) -> usize {
-        (hash >> self.shift) as usize
+        let home = (hash >> self.shift) as usize;
+        // First whether it grows at all, which can be guessed.
+        if self.unmoved != 0 && home / 2 < self.unmoved { home / 2 } else { home }
     }
 
-    /// The first slot with this hash that satisfies `is_it`.
+    /// Asks for the cache line that a look-up of `hash` begins at.
     #[inline(always)]
-    fn find(&self, hash: u32, mut is_it: impl FnMut(u32) -> bool) -> Option<u32> {
+    pub(super) fn prefetch(&self, hash: u32) {
+        prefetch(self.region.as_slice(), self.home(hash));
+    }
+
+    /// The slot with this hash that satisfies `is_it`.
+    #[inline(always)]
+    pub(super) fn find(&self, hash: u32, mut is_it: impl FnMut(u32) -> bool) -> Option<u32> {
         for bucket in &self.region.as_slice()[self.home(hash)..] {
             let mut bits = bucket.matches(hash);
             while bits != 0 {
@@ -123,8 +135,8 @@ impl Buckets {
     /// Puts a cell into the first bucket from its home on that has room; false when the tail is full.
     #[inline]
     fn put(&mut self, hash: u32, slot: u32) -> bool {
-        let home = self.home(hash);
-        for bucket in &mut self.region.as_mut_slice()[home..] {
+        let (home, end) = (self.home(hash), self.homes() + TAIL);
+        for bucket in &mut self.region.as_mut_slice()[home..end] {
             if bucket.put(hash, slot) {
                 return true;
             }
@@ -133,9 +145,38 @@ impl Buckets {
         false
     }
 
+    /// Adds a slot, which must not be in the index.
+    ///
+    /// # Errors
+    /// When the index has to grow and cannot: too many hashes crowd in one place.
+    #[inline]
+    pub(super) fn insert(&mut self, hash: u32, slot: u32) -> io::Result<()> {
+        if self.unmoved != 0 {
+            self.move_on(MOVED_PER_INSERTION);
+        } else if self.live * 2 >= self.homes() * CELLS {
+            self.grow()?;
+        }
+        while !self.put(hash, slot + 1) {
+            match self.unmoved {
+                0 => self.grow()?,
+                _ => self.move_on(usize::MAX),
+            }
+        }
+        self.live += 1;
+        Ok(())
+    }
+
+    /// Takes a slot out.
+    #[inline]
+    pub(super) fn remove(&mut self, hash: u32, slot: u32) {
+        let was_there = self.take_out(hash, slot + 1);
+        debug_assert!(was_there);
+        self.live -= usize::from(was_there);
+    }
+
     /// Removes the cell of this hash and slot + 1.
     #[inline]
-    fn remove(&mut self, hash: u32, slot: u32) -> bool {
+    fn take_out(&mut self, hash: u32, slot: u32) -> bool {
         let home = self.home(hash);
         for (beyond, bucket) in self.region.as_mut_slice()[home..].iter_mut().enumerate() {
             let mut bits = bucket.matches(hash);
@@ -157,149 +198,127 @@ impl Buckets {
         false
     }
 
-    /// A cell whose home is bucket `home` was removed from bucket `from`, behind it. Look-ups need no longer go on from the
-    /// buckets between that nothing else had to go on from.
+    /// Cells whose home is bucket `home` were removed from bucket `from`, behind it, or from there and between. Look-ups need no
+    /// longer go on from the buckets between that nothing else had to go on from.
     #[cold]
     fn came_back(&mut self, home: usize, from: usize) {
         for at in (home..from).rev() {
-            let shift = self.shift;
-            let buckets = self.region.as_mut_slice();
             let went_on = |bucket: &Bucket| {
-                (0..CELLS).any(|cell| bucket.slot(cell) != 0 && (bucket.hashes[cell] >> shift) as usize <= at)
+                (0..CELLS).any(|cell| bucket.slot(cell) != 0 && self.home(bucket.hashes[cell]) <= at)
             };
-            for next in at + 1..buckets.len() {
-                if went_on(&buckets[next]) {
+            let mut is_led_past = true;
+            for next in &self.region.as_slice()[at + 1..] {
+                if went_on(next) {
                     // And so it did from the buckets before, if its home lies there; else they are found out one by one.
                     break;
                 }
-                if !buckets[next].goes_on() {
-                    buckets[at].slots[CELLS - 1] &= !GOES_ON;
+                if !next.goes_on() {
+                    is_led_past = false;
                     break;
                 }
             }
-        }
-    }
-}
-
-impl Index {
-    pub(super) fn new() -> io::Result<Index> {
-        Ok(Index { buckets: Buckets::new(SMALLEST)?, old: None, live: 0 })
-    }
-
-    /// Which buckets hold `hash`: the old ones as long as its home there has not moved.
-    #[inline(always)]
-    fn buckets_of(&self, hash: u32) -> &Buckets {
-        match &self.old {
-            Some((old, boundary)) if old.home(hash) >= *boundary => old,
-            _ => &self.buckets,
-        }
-    }
-
-    #[inline(always)]
-    fn buckets_of_mut(&mut self, hash: u32) -> &mut Buckets {
-        match &mut self.old {
-            Some((old, boundary)) if old.home(hash) >= *boundary => old,
-            _ => &mut self.buckets,
-        }
-    }
-
-    /// Asks for the cache line that a look-up of `hash` begins at.
-    #[inline(always)]
-    pub(super) fn prefetch(&self, hash: u32) {
-        let buckets = self.buckets_of(hash);
-        prefetch(buckets.region.as_slice(), buckets.home(hash));
-    }
-
-    /// The slot with this hash that satisfies `is_it`.
-    #[inline(always)]
-    pub(super) fn find(&self, hash: u32, is_it: impl FnMut(u32) -> bool) -> Option<u32> {
-        self.buckets_of(hash).find(hash, is_it)
-    }
-
-    /// Adds a slot, which must not be in the index.
-    ///
-    /// # Errors
-    /// The kernel's word when the index has to grow and cannot.
-    #[inline]
-    pub(super) fn insert(&mut self, hash: u32, slot: u32) -> io::Result<()> {
-        if self.old.is_some() {
-            self.move_on(MOVED_PER_INSERTION);
-        } else if self.live * 2 >= self.buckets.homes() * CELLS {
-            self.grow()?;
-        }
-        while !self.buckets_of_mut(hash).put(hash, slot + 1) {
-            match self.old {
-                Some(_) => self.move_on(usize::MAX),
-                None => self.grow()?,
+            if !is_led_past {
+                self.region.as_mut_slice()[at].slots[CELLS - 1] &= !GOES_ON;
             }
         }
-        self.live += 1;
-        Ok(())
-    }
-
-    /// Takes a slot out.
-    #[inline]
-    pub(super) fn remove(&mut self, hash: u32, slot: u32) {
-        let was_there = self.buckets_of_mut(hash).remove(hash, slot + 1);
-        debug_assert!(was_there);
-        self.live -= usize::from(was_there);
     }
 
     /// Empties the index; its size goes back to the smallest.
     pub(super) fn clear(&mut self) {
-        match Index::new() {
+        match Index::new(self.most) {
             Ok(empty) => *self = empty,
-            // Not even memory for the smallest one: the one there is serves, emptied in place.
+            // Not even address space for another one: the one there is serves, emptied in place.
             Err(_) => {
-                self.old = None;
+                self.unmoved = 0;
                 self.live = 0;
-                self.buckets.region.as_mut_slice().fill(Bucket::zeroed());
+                let used = self.homes() + TAIL;
+                self.region.as_mut_slice()[..used].fill(Bucket::zeroed());
             }
         }
     }
 
     /// Octets of buckets, resident or about to be.
     pub(super) fn octets(&self) -> usize {
-        let octets = |buckets: &Buckets| (buckets.homes() + TAIL) * size_of::<Bucket>();
-        octets(&self.buckets) + self.old.as_ref().map_or(0, |(old, _)| octets(old))
+        (self.homes() + TAIL) * size_of::<Bucket>()
     }
 
     #[cold]
     fn grow(&mut self) -> io::Result<()> {
-        if self.buckets.shift == 1 {
+        if self.homes() * 2 + TAIL > self.region.as_slice().len() {
             return Err(io::ErrorKind::OutOfMemory.into());
         }
-        let bigger = Buckets::new(self.buckets.homes() * 2)?;
-        self.old = Some((std::mem::replace(&mut self.buckets, bigger), 0));
+        self.unmoved = self.homes();
+        self.shift -= 1;
         Ok(())
     }
 
-    /// Moves all that has its home in the next `count` old buckets.
+    /// Moves all that has its home in the last `count` buckets that have not moved.
     #[inline(never)]
     fn move_on(&mut self, count: usize) {
-        let Some((old, boundary)) = &mut self.old else { return };
-        let enough = boundary.saturating_add(count).min(old.homes());
-        let shift = old.shift;
-        for home in *boundary..enough {
-            // What has its home here is in this bucket, and behind it as far as look-ups go on. What moves is not taken out: no
-            // look-up comes here for it any more, but those that go on from bucket to bucket must still be led past.
-            for bucket in &old.region.as_slice()[home..] {
-                for cell in 0..CELLS {
-                    let (hash, slot) = (bucket.hashes[cell], bucket.slot(cell));
-                    if slot != 0 && (hash >> shift) as usize == home {
-                        // The bigger index keeps the order and is at most half as full: its tail has room.
-                        let has_room = self.buckets.put(hash, slot);
-                        debug_assert!(has_room);
-                    }
-                }
-                if !bucket.goes_on() {
-                    break;
-                }
+        for _ in 0..count.min(self.unmoved) {
+            self.unmoved -= 1;
+            if !self.move_into_empty(self.unmoved) {
+                self.move_any(self.unmoved);
             }
         }
-        *boundary = enough;
-        if *boundary >= old.homes() {
-            self.old = None;
+    }
+
+    /// Moves what has its home in the old bucket `home` into the two buckets that are its new homes; does nothing and says so if
+    /// those are not empty or something else had to go on from here or to here.
+    ///
+    /// What nearly every bucket is, and cells put one by one would each wait for the one before: the search for an empty
+    /// cell is a wide load over a narrow store.
+    #[inline(always)]
+    fn move_into_empty(&mut self, home: usize) -> bool {
+        let shift = self.shift;
+        let Some((old, new)) = self.region.as_mut_slice().split_at_mut_checked(home + 1) else {
+            return false;
+        };
+        // The new homes are 2 * home and the one after it.
+        let (Some(old), Some(new)) = (old.last_mut(), new.get_mut(home.wrapping_sub(1)..home + 1)) else {
+            return false;
+        };
+        let foreign = |cell: usize| old.slots[cell] != 0 && (old.hashes[cell] >> 1 >> shift) as usize != home;
+        let simple = !old.goes_on() & !(0..CELLS).fold(false, |any, cell| any | foreign(cell));
+        if !simple || new.iter().any(|bucket| bucket.slots != [0; CELLS]) {
+            return false;
+        }
+        let mut filled = [0; 2];
+        for cell in 0..CELLS {
+            let (hash, slot) = (old.hashes[cell], old.slots[cell]);
+            let side = (hash >> shift) as usize & 1;
+            // An empty cell is written, too, and then over it.
+            let at = filled[side] % CELLS;
+            (new[side].hashes[at], new[side].slots[at]) = (hash, slot);
+            filled[side] += usize::from(slot != 0);
+        }
+        old.slots = [0; CELLS];
+        true
+    }
+
+    /// Moves what has its home in the old bucket `home`, wherever that is.
+    fn move_any(&mut self, home: usize) {
+        // It is in this bucket, and behind it as far as look-ups go on.
+        let mut at = home;
+        loop {
+            let bucket = self.region.as_slice()[at];
+            for cell in 0..CELLS {
+                let (hash, slot) = (bucket.hashes[cell], bucket.slot(cell));
+                // What was put behind on this way comes by once more, and is put where it is or nearer its home.
+                if slot != 0 && (hash >> 1 >> self.shift) as usize == home {
+                    self.region.as_mut_slice()[at].empty(cell);
+                    // The bigger index keeps the order and is at most half as full: its tail has room.
+                    let has_room = self.put(hash, slot);
+                    debug_assert!(has_room);
+                }
+            }
+            if !bucket.goes_on() {
+                break;
+            }
+            at += 1;
+        }
+        if at > home {
+            self.came_back(home, at);
         }
     }
 }
@@ -313,7 +332,7 @@ mod tests {
     proptest! {
         #[test]
         fn it_holds_what_a_hash_map_holds(seed: u64, operations in 1..6000usize, spread in 8..32u32) {
-            let mut index = Index::new().unwrap();
+            let mut index = Index::new(10_000).unwrap();
             let mut twin: HashMap<u32, u32> = HashMap::new();
             let mut free: Vec<u32> = Vec::new();
             let mut state = seed | 1;
@@ -336,6 +355,54 @@ mod tests {
                 prop_assert_eq!(index.find(hash, |s| s == slot), Some(slot));
                 prop_assert_eq!(index.find(hash ^ 1, |s| s == slot), None);
             }
+            // And loses all, perhaps in the midst of growing.
+            for (&slot, &hash) in &twin {
+                index.remove(hash, slot);
+                prop_assert_eq!(index.find(hash, |s| s == slot), None);
+            }
+            prop_assert_eq!(index.live, 0);
+            let left = index.region.as_slice().iter().filter(|bucket| (0..CELLS).any(|cell| bucket.slot(cell) != 0));
+            prop_assert_eq!(left.count(), 0);
         }
+    }
+
+    fn goes_on(index: &Index) -> usize {
+        index.region.as_slice().iter().filter(|bucket| bucket.goes_on()).count()
+    }
+
+    #[test]
+    fn growing_leaves_no_bucket_that_goes_on_for_nothing() {
+        let hash =
+            |slot: u32| slot.wrapping_mul(0x9e37_79b9) ^ slot.wrapping_mul(0x85eb_ca6b).rotate_left(13);
+        let mut index = Index::new(200_000).unwrap();
+        let mut most_at_growth = 0;
+        for slot in 0..150_000 {
+            let homes = index.homes();
+            index.insert(hash(slot), slot).unwrap();
+            if index.homes() > homes {
+                most_at_growth = most_at_growth.max(goes_on(&index));
+            }
+        }
+        assert_eq!(index.unmoved, 0, "the last growth has ended");
+        let after = goes_on(&index);
+        assert!(most_at_growth > 100 && after < most_at_growth / 4, "{after} of {most_at_growth}");
+        for slot in 0..150_000 {
+            assert_eq!(index.find(hash(slot), |s| s == slot), Some(slot));
+            index.remove(hash(slot), slot);
+        }
+        assert_eq!((index.live, goes_on(&index)), (0, 0));
+        assert!(index.region.as_slice().iter().all(|bucket| bucket.slots == [0; CELLS]));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_and_what_is_there_stays() {
+        let mut index = Index::new(100).unwrap();
+        let fitted = (0..2000).take_while(|&slot| index.insert(7, slot).is_ok()).count() as u32;
+        assert!((500..2000).contains(&fitted), "{fitted}");
+        for slot in 0..fitted {
+            assert_eq!(index.find(7, |s| s == slot), Some(slot));
+            index.remove(7, slot);
+        }
+        assert_eq!((index.live, index.find(7, |_| true)), (0, None));
     }
 }

@@ -91,7 +91,7 @@ impl FlowTable {
             entries: Region::reserve(max_flows).map_err(failed)?,
             pairs: Region::reserve(max_flows).map_err(failed)?,
             hashes: Region::reserve(max_flows).map_err(failed)?,
-            index: Index::new().map_err(failed)?,
+            index: Index::new(max_flows).map_err(failed)?,
             wheel: Wheel::new(deadlines.nearest_nanos().min(LONGEST_TURN_NANOS)),
             wide: HashMap::with_hasher(RandomState::new()),
             live: 0,
@@ -355,13 +355,18 @@ impl FlowTable {
         }
         if self.wheel.wants_cleaning(self.live) {
             let entries = self.entries.as_mut_slice();
-            self.wheel.clean(|place, slot| {
-                let entry = &mut entries[slot as usize];
-                let counts = entry.timer == place && entry.is_live();
-                if entry.timer == place && !counts {
-                    entry.timer = NO_TIMER;
+            self.wheel.clean(|place, taken| {
+                for &slot in taken.timers() {
+                    prefetch(entries, slot as usize);
                 }
-                counts
+                taken.retain(|slot| {
+                    let entry = &mut entries[slot as usize];
+                    let counts = entry.timer == place && entry.is_live();
+                    if entry.timer == place && !counts {
+                        entry.timer = NO_TIMER;
+                    }
+                    counts
+                });
             });
         }
     }

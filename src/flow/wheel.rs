@@ -13,7 +13,7 @@ const TICKS: u64 = 4096;
 /// What an entry that has no timer remembers.
 pub(super) const NO_TIMER: u16 = u16::MAX;
 
-const TIMERS_PER_CHUNK: usize = 30;
+const TIMERS_PER_CHUNK: usize = 31;
 /// Timers that are taken at once: enough that what they name can be asked for well ahead.
 const MOST_TAKEN: usize = 16 * TIMERS_PER_CHUNK;
 const NO_CHUNK: u32 = u32::MAX;
@@ -25,12 +25,31 @@ pub(super) type Place = u16;
 #[repr(C, align(128))]
 struct Chunk {
     timers: [u32; TIMERS_PER_CHUNK],
-    length: u32,
+    /// The chunk after this one, which is full; of a free chunk, the next free one.
     next: u32,
 }
 
+/// The timers of a place: the chunk that is being filled, and how many are in it.
+///
+/// How many does not stand in the chunk itself: a timer is put there without waiting for the line.
+#[derive(Clone, Copy)]
+struct Head {
+    chunk: u32,
+    length: u32,
+}
+
+impl Head {
+    /// A chunk after another is full, if there is one.
+    #[inline]
+    fn full(chunk: u32) -> Head {
+        Head { chunk, length: if chunk == NO_CHUNK { 0 } else { TIMERS_PER_CHUNK as u32 } }
+    }
+}
+
+const EMPTY: Head = Head { chunk: NO_CHUNK, length: 0 };
+
 pub(super) struct Wheel {
-    heads: Box<[u32; TICKS as usize]>,
+    heads: Box<[Head; TICKS as usize]>,
     chunks: Vec<Chunk>,
     free: u32,
     timers: usize,
@@ -46,7 +65,7 @@ impl Wheel {
     pub(super) fn new(longest_nanos: u64) -> Wheel {
         let tick_nanos = (longest_nanos / (TICKS - 3) + 1).next_power_of_two();
         Wheel {
-            heads: Box::new([NO_CHUNK; TICKS as usize]),
+            heads: Box::new([EMPTY; TICKS as usize]),
             chunks: Vec::new(),
             free: NO_CHUNK,
             timers: 0,
@@ -80,12 +99,12 @@ impl Wheel {
     pub(super) fn insert(&mut self, place: Place, slot: u32) {
         self.timers += 1;
         self.soonest = self.soonest.min(self.tick + 1 + self.ahead(place));
-        let head = self.heads[usize::from(place)];
-        if let Some(chunk) = self.chunks.get_mut(head as usize)
-            && (chunk.length as usize) < TIMERS_PER_CHUNK
+        let head = &mut self.heads[usize::from(place)];
+        if let Some(chunk) = self.chunks.get_mut(head.chunk as usize)
+            && let Some(timer) = chunk.timers.get_mut(head.length as usize)
         {
-            chunk.timers[chunk.length as usize] = slot;
-            chunk.length += 1;
+            *timer = slot;
+            head.length += 1;
             return;
         }
         self.insert_chunk(place, slot);
@@ -93,13 +112,14 @@ impl Wheel {
 
     fn insert_chunk(&mut self, place: Place, slot: u32) {
         let head = &mut self.heads[usize::from(place)];
-        let mut chunk = Chunk { timers: [0; TIMERS_PER_CHUNK], length: 1, next: *head };
+        let mut chunk = Chunk { timers: [0; TIMERS_PER_CHUNK], next: head.chunk };
         chunk.timers[0] = slot;
+        head.length = 1;
         if self.free == NO_CHUNK {
-            *head = self.chunks.len() as u32;
+            head.chunk = self.chunks.len() as u32;
             self.chunks.push(chunk);
         } else {
-            *head = self.free;
+            head.chunk = self.free;
             let reused = &mut self.chunks[self.free as usize];
             self.free = reused.next;
             *reused = chunk;
@@ -116,7 +136,7 @@ impl Wheel {
         }
         while self.tick < now {
             let place = (self.tick + 1) % TICKS;
-            if self.heads[place as usize] != NO_CHUNK {
+            if self.heads[place as usize].chunk != NO_CHUNK {
                 return Some(place as Place);
             }
             self.tick += 1;
@@ -131,7 +151,7 @@ impl Wheel {
         }
         let from = self.soonest.max(self.tick + 1);
         let found =
-            (from..=self.tick + TICKS).find(|tick| self.heads[(tick % TICKS) as usize] != NO_CHUNK)?;
+            (from..=self.tick + TICKS).find(|tick| self.heads[(tick % TICKS) as usize].chunk != NO_CHUNK)?;
         self.soonest = found;
         Some((found % TICKS) as Place)
     }
@@ -139,31 +159,38 @@ impl Wheel {
     /// Takes timers from a place, as many as `taken` holds; none when the place has none left.
     #[inline]
     pub(super) fn take(&mut self, place: Place, taken: &mut Taken) {
+        let mut head = self.heads[usize::from(place)];
+        self.take_from(&mut head, taken);
+        self.heads[usize::from(place)] = head;
+    }
+
+    #[inline]
+    fn take_from(&mut self, head: &mut Head, taken: &mut Taken) {
         taken.length = 0;
-        let head = &mut self.heads[usize::from(place)];
-        while let Some(chunk) = self.chunks.get_mut(*head as usize)
+        while let Some(chunk) = self.chunks.get_mut(head.chunk as usize)
             && taken.length + TIMERS_PER_CHUNK <= MOST_TAKEN
         {
             taken.timers[taken.length..taken.length + TIMERS_PER_CHUNK].copy_from_slice(&chunk.timers);
-            taken.length += chunk.length as usize;
-            self.timers -= chunk.length as usize;
-            let emptied = *head;
-            *head = chunk.next;
+            taken.length += head.length as usize;
+            let emptied = head.chunk;
+            *head = Head::full(chunk.next);
             chunk.next = self.free;
             self.free = emptied;
         }
+        self.timers -= taken.length;
     }
 
     /// Takes one timer from a place.
     pub(super) fn take_one(&mut self, place: Place) -> Option<u32> {
-        let head = self.heads[usize::from(place)];
-        let chunk = self.chunks.get_mut(head as usize)?;
-        chunk.length -= 1;
-        let slot = chunk.timers[chunk.length as usize];
-        if chunk.length == 0 {
-            self.heads[usize::from(place)] = chunk.next;
+        let head = &mut self.heads[usize::from(place)];
+        let chunk = self.chunks.get_mut(head.chunk as usize)?;
+        head.length -= 1;
+        let slot = chunk.timers[head.length as usize];
+        if head.length == 0 {
+            let emptied = head.chunk;
+            *head = Head::full(chunk.next);
             chunk.next = self.free;
-            self.free = head;
+            self.free = emptied;
         }
         self.timers -= 1;
         Some(slot)
@@ -175,26 +202,18 @@ impl Wheel {
         self.timers > 2 * live + 65_536
     }
 
-    /// Drops the timers that `counts` says no of.
+    /// Drops the timers that `keep` does not keep of those of a place that it is given, as many at once as [`Taken`] holds.
     #[cold]
-    pub(super) fn clean(&mut self, mut counts: impl FnMut(Place, u32) -> bool) {
+    pub(super) fn clean(&mut self, mut keep: impl FnMut(Place, &mut Taken)) {
         let mut taken = Taken::default();
         for place in 0..TICKS as Place {
-            let mut kept = std::mem::replace(&mut self.heads[usize::from(place)], NO_CHUNK);
             // The chunks of this place are set aside, then read one by one and given back.
-            while kept != NO_CHUNK {
-                let chunk = &mut self.chunks[kept as usize];
-                taken.length = chunk.length as usize;
-                taken.timers[..TIMERS_PER_CHUNK].copy_from_slice(&chunk.timers);
-                let next = chunk.next;
-                chunk.next = self.free;
-                self.free = kept;
-                kept = next;
-                self.timers -= taken.length;
+            let mut aside = std::mem::replace(&mut self.heads[usize::from(place)], EMPTY);
+            while aside.chunk != NO_CHUNK {
+                self.take_from(&mut aside, &mut taken);
+                keep(place, &mut taken);
                 for &slot in taken.timers() {
-                    if counts(place, slot) {
-                        self.insert(place, slot);
-                    }
+                    self.insert(place, slot);
                 }
             }
         }
@@ -202,7 +221,7 @@ impl Wheel {
 
     /// Drops all timers; the wheel stands at the tick of `clock` (ns).
     pub(super) fn restart(&mut self, clock: u64) {
-        self.heads.fill(NO_CHUNK);
+        self.heads.fill(EMPTY);
         self.chunks.clear();
         self.free = NO_CHUNK;
         self.timers = 0;
@@ -232,6 +251,17 @@ impl Taken {
     #[inline]
     pub(super) fn timers(&self) -> &[u32] {
         &self.timers[..self.length]
+    }
+
+    /// Keeps those that `counts` says yes of.
+    pub(super) fn retain(&mut self, mut counts: impl FnMut(u32) -> bool) {
+        let mut kept = 0;
+        for at in 0..self.length {
+            let slot = self.timers[at];
+            self.timers[kept] = slot;
+            kept += usize::from(counts(slot));
+        }
+        self.length = kept;
     }
 }
 
@@ -284,7 +314,7 @@ mod tests {
             wheel.insert(place, slot);
         }
         let chunks = wheel.chunks.len();
-        wheel.clean(|_, slot| slot % 3 == 0);
+        wheel.clean(|_, taken| taken.retain(|slot| slot % 3 == 0));
         assert_eq!(wheel.timers, 3334);
         let mut slots = due(&mut wheel, 1_000_000 * S);
         slots.sort_unstable();
