@@ -245,7 +245,6 @@ impl Pipeline {
         for frame in frames {
             read += 1;
             wire_octets += u64::from(frame.wire_length);
-            let is_unhashed = self.waiting[0].is_unhashed();
             // Decoded where it stays, at least where there is one table.
             let mut next = self.waiting[0].next_place();
             if let Err(reason) = decode::decode_into(&frame, &mut next) {
@@ -269,7 +268,7 @@ impl Pipeline {
                 fragment.put_into(&mut next);
             }
             let mut table = 0;
-            if !is_unhashed {
+            if !next.is_left_unhashed() {
                 let hash = next.hash(&self.intake.hasher);
                 if tables > 1 {
                     table = hash.shard(tables);
@@ -307,7 +306,7 @@ impl Pipeline {
             }
             Stage::Sharded(sharded) => {
                 let lane = &mut sharded.lanes[table];
-                let has_time = lane.is_empty();
+                let has_time = lane.is_caught_up();
                 lane.send(&mut self.waiting[table], clock, BatchEnd::More, &metering);
                 if has_time && sharded.threads.hashes {
                     // The shard keeps up: it hashes the next batch, and what is read comes that much faster.

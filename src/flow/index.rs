@@ -20,6 +20,8 @@ const TAIL: usize = 64;
 /// Old buckets that move at each insertion while the index grows.
 const MOVED_PER_INSERTION: usize = 4;
 const SMALLEST: usize = 128;
+/// Buckets in the smallest page there is.
+const BUCKETS_PER_PAGE: usize = 4096 / size_of::<Bucket>();
 /// In a bucket's last cell: what has its home here or before may stand in a later bucket.
 const GOES_ON: u32 = 1 << 31;
 /// Slots are lower than this, so that [`GOES_ON`] has a bit of its own.
@@ -132,10 +134,13 @@ impl Index {
         None
     }
 
-    /// Puts a cell into the first bucket from its home on that has room; false when the tail is full.
+    /// Puts a cell into the first bucket from its home on that has room; false when the tail is full: that of the index half
+    /// as big for what has its home there still, so that what moves on always finds room in the bigger one.
     #[inline]
     fn put(&mut self, hash: u32, slot: u32) -> bool {
-        let (home, end) = (self.home(hash), self.homes() + TAIL);
+        let home = self.home(hash);
+        let homes = if home < self.unmoved { self.homes() / 2 } else { self.homes() };
+        let end = homes + TAIL;
         for bucket in &mut self.region.as_mut_slice()[home..end] {
             if bucket.put(hash, slot) {
                 return true;
@@ -223,18 +228,18 @@ impl Index {
         }
     }
 
-    /// Empties the index; its size goes back to the smallest.
+    /// Empties the index; its size goes back to the smallest, if the kernel gives address space for another one.
     pub(super) fn clear(&mut self) {
-        match Index::new(self.most) {
-            Ok(empty) => *self = empty,
-            // Not even address space for another one: the one there is serves, emptied in place.
-            Err(_) => {
-                self.unmoved = 0;
-                self.live = 0;
-                let used = self.homes() + TAIL;
-                self.region.as_mut_slice()[..used].fill(Bucket::zeroed());
-            }
+        if self.homes() > SMALLEST
+            && let Ok(empty) = Index::new(self.most)
+        {
+            *self = empty;
+            return;
         }
+        self.unmoved = 0;
+        self.live = 0;
+        let used = self.homes() + TAIL;
+        self.region.as_mut_slice()[..used].fill(Bucket::zeroed());
     }
 
     /// Octets of buckets, resident or about to be.
@@ -257,9 +262,20 @@ impl Index {
     fn move_on(&mut self, count: usize) {
         for _ in 0..count.min(self.unmoved) {
             self.unmoved -= 1;
+            self.touch_new_homes();
             if !self.move_into_empty(self.unmoved) {
                 self.move_any(self.unmoved);
             }
+        }
+    }
+
+    /// Writes to fresh memory before it is read, where the next bucket to move has its new homes: a page that is read first is
+    /// mapped twice, and the second time all threads wait until each has forgotten the first.
+    #[inline(always)]
+    fn touch_new_homes(&mut self) {
+        let last = 2 * self.unmoved + 1;
+        if (last + 1).is_multiple_of(BUCKETS_PER_PAGE) && last >= self.homes() / 2 + TAIL {
+            self.region.as_mut_slice()[last] = Bucket::zeroed();
         }
     }
 
@@ -307,7 +323,7 @@ impl Index {
                 // What was put behind on this way comes by once more, and is put where it is or nearer its home.
                 if slot != 0 && (hash >> 1 >> self.shift) as usize == home {
                     self.region.as_mut_slice()[at].empty(cell);
-                    // The bigger index keeps the order and is at most half as full: its tail has room.
+                    // What found room from here to the old tail finds it among twice the homes and as long a tail.
                     let has_room = self.put(hash, slot);
                     debug_assert!(has_room);
                 }
@@ -392,6 +408,32 @@ mod tests {
         }
         assert_eq!((index.live, goes_on(&index)), (0, 0));
         assert!(index.region.as_slice().iter().all(|bucket| bucket.slots == [0; CELLS]));
+    }
+
+    #[test]
+    fn what_crowds_at_the_last_homes_is_not_lost_when_the_index_grows() {
+        for (most, hash) in [(1000, u32::MAX), (1000, u32::MAX >> 1), (5000, u32::MAX - 1)] {
+            let mut index = Index::new(most).unwrap();
+            let fitted = (0..600).take_while(|&slot| index.insert(hash, slot).is_ok()).count() as u32;
+            assert!(fitted >= 520, "{fitted}");
+            for slot in 0..fitted {
+                assert_eq!(index.find(hash, |s| s == slot), Some(slot), "{slot} of {fitted}");
+            }
+            // Others make it grow on, past those that crowd.
+            let others: Vec<u32> =
+                (0..most as u32).map(|number| number.wrapping_mul(0x9E37_79B9) >> 1).collect();
+            for (&other, slot) in others.iter().zip(fitted..) {
+                index.insert(other, slot).unwrap();
+            }
+            for slot in 0..fitted {
+                assert_eq!(index.find(hash, |s| s == slot), Some(slot), "{slot} of {fitted}, among others");
+                index.remove(hash, slot);
+            }
+            for (&other, slot) in others.iter().zip(fitted..) {
+                assert_eq!(index.find(other, |s| s == slot), Some(slot));
+            }
+            assert_eq!(index.live, others.len());
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Packets on their way to their shard: what the table needs of each, and nothing else.
 //!
-//! In: a packet, decoded where it stays, the observation clock, the hash of its Flow Key. Out: a batch that crosses to another core at
+//! In: a packet, decoded where it stays, the observation clock, the hash of its Flow Key, there and then or for a whole batch later. Out: a batch that crosses to another core at
 //! 48 octets a packet; it is the crossing that costs. IPv6 addresses stand beside, in an array that stays
 //! untouched where there is no IPv6, as they do in the table.
 
@@ -91,7 +91,11 @@ impl Observations {
         }
         // The batch was read on another core, and the processor does not look so far ahead by itself.
         prefetch_to_write(&mut self.packets, self.filled + AHEAD);
-        Next { packet: &mut self.packets[self.filled], pair: &mut self.pairs[self.filled] }
+        Next {
+            packet: &mut self.packets[self.filled],
+            pair: &mut self.pairs[self.filled],
+            is_left_unhashed: self.is_unhashed,
+        }
     }
 
     /// Has the packets of a batch that is still empty hashed later, all at once: by whoever has the time.
@@ -113,7 +117,8 @@ impl Observations {
         }
         for at in 0..self.filled {
             prefetch(&self.packets[..self.filled], at + AHEAD);
-            Next { packet: &mut self.packets[at], pair: &mut self.pairs[at] }.hash(hasher);
+            let (packet, pair) = (&mut self.packets[at], &mut self.pairs[at]);
+            Next { packet, pair, is_left_unhashed: false }.hash(hasher);
         }
     }
 
@@ -176,6 +181,7 @@ impl Observations {
 pub struct Next<'a> {
     packet: &'a mut Observation,
     pair: &'a mut AddressPair,
+    is_left_unhashed: bool,
 }
 
 impl Next<'_> {
@@ -189,6 +195,12 @@ impl Next<'_> {
     #[inline(always)]
     pub fn fragment(&self) -> Fragment {
         self.packet.fragment
+    }
+
+    /// Whether it is in a batch whose packets are hashed later ([`Observations::leave_unhashed`]).
+    #[inline(always)]
+    pub fn is_left_unhashed(&self) -> bool {
+        self.is_left_unhashed
     }
 
     /// Sets the observation clock as it stands with the packet.
@@ -304,8 +316,8 @@ mod tests {
                 let mut next = batch.next_place();
                 packet.put_into(&mut next);
                 next.set_clock(packet.timestamp);
-                if !batch.is_unhashed() {
-                    batch.next_place().hash(&hasher);
+                if !next.is_left_unhashed() {
+                    next.hash(&hasher);
                 }
                 batch.keep();
             }

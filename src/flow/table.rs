@@ -123,6 +123,7 @@ impl FlowTable {
 
     /// Meters a batch of packets, in order; the records of Flows that end go to `sink`.
     pub fn observe(&mut self, batch: &Observations, sink: &mut impl RecordSink) {
+        debug_assert!(!batch.is_unhashed());
         let (packets, pairs) = (batch.packets(), batch.pairs());
         let mut candidates = [NO_SLOT; AHEAD];
         for packet in packets.iter().take(2 * AHEAD) {
@@ -267,7 +268,7 @@ impl FlowTable {
         };
         let hash = packet.hash;
         if self.index.insert(hash, slot).is_err() {
-            // No memory for a bigger index. The packet gets a record of its own rather than being counted nowhere.
+            // Too many hashes crowd in one place of the index. The packet gets a record of its own rather than being counted nowhere.
             let entry = &mut self.entries.as_mut_slice()[slot as usize];
             entry.begin(packet);
             let (reason, ended) = (EndReason::LackOfResources, packet.clock);

@@ -27,6 +27,8 @@ const GIVEN_BACK: usize = 4;
 /// Batches of capture files that a shard with nothing to do is woken up for: where reading takes longer than metering, waking
 /// the shard for each batch would cost the reader a tenth of its time.
 const WOKEN_FOR: usize = 4;
+// Or an intake would wait for empty batches while it holds all that could become empty, or the shard does.
+const _: () = assert!(WOKEN_FOR + GIVEN_BACK < WAITING_BATCHES);
 
 /// The way of one intake to one shard.
 pub(super) struct Lane {
@@ -161,8 +163,8 @@ impl Threads {
 }
 
 impl Lane {
-    /// Whether the shard has taken all that was sent: it is waiting, or will be.
-    pub fn is_empty(&self) -> bool {
+    /// Whether the shard has taken all that was sent to it: it waits, or is about to.
+    pub fn is_caught_up(&self) -> bool {
         self.to.is_empty()
     }
 

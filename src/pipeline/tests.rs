@@ -2,7 +2,7 @@ use super::*;
 use crate::capture::LinkType;
 use crate::decode::{IpVersion, Packet};
 use crate::export::{Delivery, Exporter};
-use crate::flow::table::tests::{plain_twin, seconds, sorted, traffic};
+use crate::flow::table::tests::{packet, plain_twin, seconds, sorted, traffic};
 use crate::flow::{FlowRecord, Timeouts};
 use proptest::prelude::*;
 use std::sync::Mutex;
@@ -116,6 +116,46 @@ proptest! {
             prop_assert_eq!(report.records.records, records.len() as u64);
             prop_assert_eq!(sorted(records), expected.clone(), "{:?}, light {}", layout, is_light);
         }
+    }
+}
+
+/// `count` packets of some thousand Flows in turn, a microsecond apart.
+fn steady(count: u64) -> Vec<Packet> {
+    let one = |number: u64| Packet {
+        timestamp: Timestamp::from_nanos(2_000_000_000_000 + number * 1_000),
+        source_port: (number % 3_001) as u16,
+        destination_port: 1,
+        ..packet(0, if number.is_multiple_of(5) { IpVersion::V6 } else { IpVersion::V4 }, 1, 2)
+    };
+    (0..count).map(one).map(|packet| Packet { octets: 60, ..packet }).collect()
+}
+
+#[test]
+fn time_that_jumps_back_leaves_no_packet_unhashed() {
+    let timeouts = seconds(60, 15, 1);
+    // So many that a shard that keeps up is left batches to hash; then time jumps, and two packets of one Flow follow.
+    for before in [BATCH, BATCH + 7, 3 * BATCH, 5 * BATCH + 100] {
+        let mut packets = steady(before as u64);
+        for nanos in [0, 1_000_000] {
+            let timestamp = Timestamp::from_nanos(1_000_000_000_000 + nanos);
+            packets.push(Packet { timestamp, source_port: 7, destination_port: 9, ..packets[1] });
+        }
+        let expected = sorted(plain_twin(&packets, &timeouts));
+        let (records, report) = run(&packets, Layout::Shards(1), true, timeouts);
+        assert_eq!(report.clock_resets, 1);
+        assert_eq!(sorted(records), expected, "{before} packets before");
+    }
+}
+
+#[test]
+fn batches_that_are_held_for_a_shard_are_not_forgotten() {
+    let timeouts = seconds(60, 15, 1);
+    for packets in [1, BATCH - 1, BATCH, 2 * BATCH, 3 * BATCH + 1, 4 * BATCH, 9 * BATCH + 5]
+        .map(|count| steady(count as u64))
+    {
+        let (records, report) = run(&packets, Layout::Shards(1), true, timeouts);
+        assert_eq!(report.records.packets, packets.len() as u64);
+        assert_eq!(sorted(records), sorted(plain_twin(&packets, &timeouts)));
     }
 }
 

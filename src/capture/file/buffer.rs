@@ -23,8 +23,8 @@ pub(super) struct Buffer {
     octets: Vec<u8>,
     start: usize,
     end: usize,
-    /// Offset of `octets[0]` in the stream. It wraps: after octets are skipped behind ones that are kept, those before
-    /// `start` are no longer where it says.
+    /// Offset of `octets[0]` in the stream. It wraps: at the beginning of a file nothing need lie at `octets[0]`, and after octets
+    /// are skipped behind ones that are kept, those before `start` are no longer where it says.
     base: u64,
     /// Size the buffer has reached on its way to `most`.
     size: usize,
@@ -167,9 +167,8 @@ impl Buffer {
     pub fn skip_behind(&mut self, kept: usize, skipped: u64) -> Result<Option<(usize, [u8; 4])>, Damage> {
         debug_assert!(kept <= self.end - self.start);
         let whole = skipped.saturating_add(kept as u64 + 4);
-        if let Some(whole) =
-            usize::try_from(whole).ok().filter(|&whole| whole <= self.octets.len().max(self.most))
-        {
+        // Not what the buffer has grown to: blocks each a little longer than the one before would make it grow on.
+        if let Some(whole) = usize::try_from(whole).ok().filter(|&whole| whole <= self.most) {
             if !self.fill(whole)? {
                 return Ok(None);
             }
@@ -219,7 +218,7 @@ impl Buffer {
             return Ok(0);
         }
         let position = self.base.wrapping_add(place as u64);
-        // Reads of the full size end at a multiple of it: neither pages nor windows are read in parts.
+        // Reads of the full size end at a multiple of it, so that of the usual 128 KiB none reads a page or a window in part.
         let rest = self.most - (position % self.most as u64) as usize;
         let full = self.size == self.most && self.most >= PAGES_FROM;
         let stretch = if full && rest >= least { rest } else { self.size.saturating_sub(place).max(least) };

@@ -10,6 +10,8 @@
 //! A page of 4 KiB is mapped and unmapped for some 200 ns, one of a large folio for 25; the copy of one that no cache
 //! holds takes 400 ns longer than of one that the second does.
 //! Where something of this is not to be had, the file is read as it would be without.
+//!
+//! What has been read, from whatever source, is asked for a second time shortly before it is walked over ([`bring_near`]).
 
 use std::fs::File;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -47,6 +49,8 @@ struct Window {
     map: Mmap,
     /// Octets whose pages have been asked for.
     populated: usize,
+    /// A whole piece was refused: the file ends in it.
+    ends: bool,
 }
 
 impl Lookahead {
@@ -90,7 +94,7 @@ impl Window {
                 let from = position - position % PIECE as u64;
                 // SAFETY: whoever changes the file changes the mapped octets, which nothing here ever reads.
                 let map = unsafe { memmap2::MmapOptions::new().offset(from).len(WINDOW).map(file) }.ok()?;
-                Window { from, map, populated: 0 }
+                Window { from, map, populated: 0, ends: false }
             }
         };
         let (at, end) = inside(window.from)?;
@@ -100,7 +104,10 @@ impl Window {
             let populate = |end: usize| {
                 window.map.advise_range(memmap2::Advice::PopulateRead, first, end - first).ok().map(|()| end)
             };
-            window.populated = populate(end.next_multiple_of(PIECE).min(WINDOW)).or_else(|| populate(end))?;
+            let piece = end.next_multiple_of(PIECE).min(WINDOW);
+            let whole = if window.ends { None } else { populate(piece) };
+            window.ends = whole.is_none();
+            window.populated = whole.or_else(|| populate(end))?;
         }
         let address = window.map.as_ptr().addr() + at;
         Some((window, address))
@@ -188,7 +195,7 @@ mod tests {
                 return;
             };
             let recent = lookahead.0.lock().unwrap();
-            let Window { from, map, populated } = recent[0].window.as_ref().expect("mapped");
+            let Window { from, map, populated, .. } = recent[0].window.as_ref().expect("mapped");
             let at = (position - from) as usize;
             assert_eq!(address, map.as_ptr().addr() + at);
             assert_eq!(map[at], octets[position as usize], "octet {position}");
