@@ -281,3 +281,62 @@ impl Buffer {
         self.octets.capacity()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::sync::Arc;
+
+    use super::super::source::Progress;
+    use super::*;
+
+    const MOST: usize = 128 * 1024;
+
+    #[test]
+    fn octets_lie_in_memory_as_far_from_the_beginning_of_a_page_as_in_the_file() {
+        let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
+        let octets: Vec<u8> = (0..1_500_000u32).map(|at| (at % 251) as u8).collect();
+        file.write_all(&octets).expect("room for it");
+        let progress = Progress::new(Arc::default(), Arc::default());
+        let mut buffer =
+            Buffer::new(Input::new(file.path().to_path_buf(), octets.len() as u64, progress), MOST);
+        let (mut offset, mut reads) = (0, 0);
+        // Records of 119 octets, so that each read begins with the rest of another one.
+        while buffer.fill(119).expect("it can be read") {
+            assert_eq!(buffer.unread()[..119], octets[offset..offset + 119]);
+            if buffer.unread().len() > MOST / 2 {
+                let place = buffer.unread().as_ptr().addr();
+                // The first time the buffer has just moved.
+                assert!(reads == 0 || place % PAGE == offset % PAGE, "offset {offset}");
+                assert_eq!(buffer.offset(), offset as u64);
+                let end = buffer.end_offset();
+                assert!(end.is_multiple_of(MOST as u64) || end == octets.len() as u64, "{end}");
+                reads += 1;
+            }
+            let records = buffer.unread().len() / 119;
+            buffer.consume(119 * records);
+            offset += 119 * records;
+        }
+        assert!(reads > 8, "{reads}");
+    }
+
+    #[test]
+    fn what_is_skipped_takes_no_memory_however_its_length_grows() {
+        let input = Input::stream(std::io::repeat(7).take(60 << 20));
+        let mut buffer = Buffer::new(input, MOST);
+        let mut skipped = MOST as u64 - 20;
+        loop {
+            if !buffer.fill(8).expect("it can be read") {
+                break;
+            }
+            match buffer.skip_behind(8, skipped).expect("it can be read") {
+                Some((_, last)) => assert_eq!(last, [7; 4]),
+                None => break,
+            }
+            // Less than the page that a read may begin in.
+            skipped += 2_000;
+            assert!(buffer.capacity() <= MOST + 3 * PAGE, "{}", buffer.capacity());
+        }
+        assert!(skipped > 2 * MOST as u64, "{skipped}");
+    }
+}
