@@ -3,9 +3,9 @@
 //! Buckets of eight, each one cache line, whose hashes are compared all at once: a look-up is one line and no loop that
 //! the processor has to guess the length of. A hash's home bucket is its upper bits; what does not fit goes to the next
 //! bucket with room, and a look-up goes on only from a bucket that something had to go on from. So a cell can be moved
-//! without touching the entry it names, and a bigger index keeps the order of the smaller one: it grows in place, from the last
-//! bucket down, a few buckets at each insertion, and never stalls. Removal empties one cell of one line; closing gaps from the buckets behind was a
-//! second line, waited for, in every fourth removal.
+//! without touching the entry it names, and a bigger index keeps the order of the smaller one: it grows in place, from
+//! the last bucket down, a few buckets at each insertion, and never stalls. Removal empties one cell of one line; closing
+//! gaps from the buckets behind was a second line, waited for, in every fourth removal.
 
 use std::io;
 

@@ -1,7 +1,7 @@
 //! Packets on their way to their shard: what the table needs of each, and nothing else.
 //!
-//! In: a packet, decoded where it stays, the observation clock, the hash of its Flow Key, there and then or for a whole batch later. Out: a batch that crosses to another core at
-//! 48 octets a packet; it is the crossing that costs. IPv6 addresses stand beside, in an array that stays
+//! In: a packet, decoded where it stays, the observation clock, the hash of its Flow Key, there and then or for a whole
+//! batch later. Out: a batch that crosses to another core at 48 octets a packet; it is the crossing that costs. IPv6 addresses stand beside, in an array that stays
 //! untouched where there is no IPv6, as they do in the table.
 
 use bytemuck::Zeroable;

@@ -268,7 +268,8 @@ impl FlowTable {
         };
         let hash = packet.hash;
         if self.index.insert(hash, slot).is_err() {
-            // Too many hashes crowd in one place of the index. The packet gets a record of its own rather than being counted nowhere.
+            // Too many hashes crowd in one place of the index. The packet gets a record of its own rather than being
+            // counted nowhere.
             let entry = &mut self.entries.as_mut_slice()[slot as usize];
             entry.begin(packet);
             let (reason, ended) = (EndReason::LackOfResources, packet.clock);

@@ -1,7 +1,7 @@
 //! Tables on threads of their own: batches of packets to them through channels, and empty ones back.
 //!
-//! A full channel makes its sender wait, so that memory is bounded and nothing is lost on the way; live, the kernel's ring is the
-//! one place where packets are dropped, and counted.
+//! An intake that has no empty batch left waits for one, so that memory is bounded and nothing is lost on the way; live,
+//! the kernel's ring is the one place where packets are dropped, and counted.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
