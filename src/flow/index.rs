@@ -11,7 +11,8 @@ use std::io;
 
 use bytemuck::{Pod, Zeroable};
 
-use super::memory::{Region, prefetch, which_equal};
+use super::memory::{Pages, Region, prefetch, which_equal};
+use super::upcoming::Growth;
 
 /// Cells of a bucket.
 const CELLS: usize = 8;
@@ -81,7 +82,6 @@ pub(super) struct Index {
     /// While the index grows: the homes of the index half as big that have not moved yet are those before this one.
     unmoved: usize,
     live: usize,
-    most: usize,
 }
 
 impl Index {
@@ -93,7 +93,7 @@ impl Index {
         // Twice what is needed when it is never more than half full and sizes double; once more for hashes that crowd.
         let homes = (most.min(MOST_SLOTS) / CELLS + 1).next_power_of_two() * 4;
         let region = Region::reserve(homes.max(SMALLEST) + TAIL)?;
-        Ok(Index { region, shift: 32 - SMALLEST.trailing_zeros(), unmoved: 0, live: 0, most })
+        Ok(Index { region, shift: 32 - SMALLEST.trailing_zeros(), unmoved: 0, live: 0 })
     }
 
     #[inline]
@@ -228,18 +228,24 @@ impl Index {
         }
     }
 
-    /// Empties the index; its size goes back to the smallest, if the kernel gives address space for another one.
+    /// Empties the index; its size goes back to the smallest.
     pub(super) fn clear(&mut self) {
-        if self.homes() > SMALLEST
-            && let Ok(empty) = Index::new(self.most)
-        {
-            *self = empty;
-            return;
-        }
+        self.region.clear(self.homes() + TAIL);
+        self.shift = 32 - SMALLEST.trailing_zeros();
         self.unmoved = 0;
         self.live = 0;
-        let used = self.homes() + TAIL;
-        self.region.as_mut_slice()[..used].fill(Bucket::zeroed());
+    }
+
+    /// While it grows: the octets that it grows into, from the last down to the first, and how many have still to be reached.
+    pub(super) fn growth(&self) -> Option<Growth> {
+        let octets = |buckets: usize| buckets * size_of::<Bucket>();
+        (self.unmoved > 0)
+            .then(|| Growth { from: octets(self.homes() / 2 + TAIL), to: octets(2 * self.unmoved) })
+    }
+
+    /// The pages it is in.
+    pub(super) fn pages(&self) -> Pages {
+        self.region.pages()
     }
 
     /// Octets of buckets, resident or about to be.

@@ -7,13 +7,17 @@
 
 use std::io;
 use std::marker::PhantomData;
+use std::ops::Range;
+use std::sync::Arc;
 
 use bytemuck::Pod;
-use memmap2::{MmapMut, MmapOptions};
+#[cfg(target_os = "linux")]
+use memmap2::{Advice, UncheckedAdvice};
+use memmap2::{MmapOptions, MmapRaw};
 
 /// An array of `T`, all zero bits at first.
 pub(super) struct Region<T> {
-    map: MmapMut,
+    pages: Pages,
     length: usize,
     element: PhantomData<T>,
 }
@@ -24,34 +28,93 @@ impl<T: Pod> Region<T> {
     /// # Errors
     /// The kernel's word when it does not give that much address space.
     pub(super) fn reserve(length: usize) -> io::Result<Region<T>> {
-        const { assert!(align_of::<T>() <= 4096, "a mapping is aligned to a page, not more") };
+        const { assert!(align_of::<T>() <= PAGE, "a mapping is aligned to a page, not more") };
         let octets = length.checked_mul(size_of::<T>()).ok_or(io::ErrorKind::OutOfMemory)?.max(1);
-        let map = MmapOptions::new().len(octets).no_reserve_swap().map_anon()?;
+        let map = MmapRaw::from(MmapOptions::new().len(octets).no_reserve_swap().map_anon()?);
         // Small regions would waste a huge page, and a kernel without them is slower, not wrong.
         #[cfg(target_os = "linux")]
         if octets >= HUGE_PAGE {
-            let _ = map.advise(memmap2::Advice::HugePage);
+            let _ = map.advise(Advice::HugePage);
         }
-        Ok(Region { map, length, element: PhantomData })
+        Ok(Region { pages: Pages(Arc::new(map)), length, element: PhantomData })
     }
 
     #[inline]
     pub(super) fn as_slice(&self) -> &[T] {
         // SAFETY: the mapping holds `length` elements, is page-aligned (`reserve` refuses types that want more), lives as
-        // long as `self`, and any octets are a valid `T: Pod`. bytemuck's checked cast does the same and was rejected
-        // for its checks on each access.
-        unsafe { std::slice::from_raw_parts(self.map.as_ptr().cast(), self.length) }
+        // long as `self`, and any octets are a valid `T: Pod`. Others that have the pages cannot reach what is in them.
+        // bytemuck's checked cast does the same and was rejected for its checks on each access.
+        unsafe { std::slice::from_raw_parts(self.pages.0.as_ptr().cast(), self.length) }
     }
 
     #[inline]
     pub(super) fn as_mut_slice(&mut self) -> &mut [T] {
         // SAFETY: as above, and `&mut self` makes the borrow the only one.
-        unsafe { std::slice::from_raw_parts_mut(self.map.as_mut_ptr().cast(), self.length) }
+        unsafe { std::slice::from_raw_parts_mut(self.pages.0.as_mut_ptr().cast(), self.length) }
+    }
+
+    /// Zeroes the first `used` elements, behind which all are zero, and gives their memory back.
+    pub(super) fn clear(&mut self, used: usize) {
+        #[cfg(target_os = "linux")]
+        {
+            let pages = &self.pages.0;
+            // SAFETY: what is given back reads as zero bits from then on, which any `T: Pod` may be, and `&mut self` makes sure
+            // that nobody looks at it meanwhile.
+            if unsafe { pages.unchecked_advise_range(UncheckedAdvice::DontNeed, 0, pages.len()) }.is_ok() {
+                return;
+            }
+        }
+        self.as_mut_slice()[..used].fill(T::zeroed());
+    }
+
+    /// Whether what lies behind the first `length` elements is to come in small pages, as far as it is not there yet.
+    ///
+    /// The other pages are huge, which is good for whatever is looked up often. What is written once, one element after the
+    /// other, costs no more in small pages, and a virtual machine's host that takes free memory back takes what huge
+    /// pages are made of, to return it slowly: a SYN flood that fills huge pages took up to twice as long.
+    pub(super) fn continue_in_small_pages(&self, length: usize, small: bool) {
+        #[cfg(target_os = "linux")]
+        {
+            let map = &self.pages.0;
+            let start = map.as_ptr().addr();
+            let from = (start + length * size_of::<T>()).next_multiple_of(HUGE_PAGE) - start;
+            if map.len() >= HUGE_PAGE && from < map.len() {
+                let advice = if small { Advice::NoHugePage } else { Advice::HugePage };
+                // A kernel without huge pages is slower, not wrong.
+                let _ = map.advise_range(advice, from, map.len() - from);
+            }
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = (length, small);
+    }
+
+    /// The pages, for another thread to make ready.
+    pub(super) fn pages(&self) -> Pages {
+        self.pages.clone()
     }
 }
 
-#[cfg(target_os = "linux")]
-const HUGE_PAGE: usize = 2 << 20;
+pub(super) const PAGE: usize = 4096;
+pub(super) const HUGE_PAGE: usize = 2 << 20;
+
+/// The pages of a region, without what is in them.
+#[derive(Clone)]
+pub(super) struct Pages(Arc<MmapRaw>);
+
+impl Pages {
+    pub(super) fn octets(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Has the kernel find memory for these octets before they are used; false if it does not do that.
+    pub(super) fn make_ready(&self, octets: Range<usize>) -> bool {
+        #[cfg(target_os = "linux")]
+        return octets.end <= self.octets()
+            && self.0.advise_range(Advice::PopulateWrite, octets.start, octets.len()).is_ok();
+        #[cfg(not(target_os = "linux"))]
+        false
+    }
+}
 
 /// Asks for the cache line of `slice[at]`; a position outside asks for nothing.
 #[inline(always)]
@@ -122,5 +185,72 @@ mod tests {
         region.as_mut_slice()[(1 << 20) - 1] = 5;
         assert_eq!(region.as_slice()[(1 << 20) - 1], 5);
         assert_eq!(region.as_slice().len(), 1 << 20);
+    }
+
+    /// How many of the pages that begin at this address are in memory.
+    #[cfg(target_os = "linux")]
+    fn resident(address: usize, pages: usize) -> usize {
+        use std::io::{Read, Seek, SeekFrom};
+        let mut pagemap = std::fs::File::open("/proc/self/pagemap").unwrap();
+        pagemap.seek(SeekFrom::Start((address / PAGE * 8) as u64)).unwrap();
+        let mut entries = vec![0; pages * 8];
+        pagemap.read_exact(&mut entries).unwrap();
+        // Bit 63 of each entry of eight octets.
+        entries.iter().skip(7).step_by(8).filter(|octet| *octet & 0x80 != 0).count()
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn pages_made_ready_are_in_memory_and_what_is_cleared_is_not() {
+        // Less than a huge page, so that it comes in small ones.
+        let mut region: Region<u64> = Region::reserve(100 * PAGE / 8).unwrap();
+        let address = region.as_slice().as_ptr().addr();
+        region.as_mut_slice()[0] = 7;
+        assert_eq!(resident(address, 100), 1);
+        assert!(region.pages().make_ready(8 * PAGE..72 * PAGE));
+        assert_eq!(resident(address, 100), 65);
+        assert_eq!(resident(address + 8 * PAGE, 64), 64);
+        region.as_mut_slice()[8 * PAGE / 8] = 7;
+        region.clear(100 * PAGE / 8);
+        assert_eq!(resident(address, 100), 0);
+        assert!(region.as_slice().iter().all(|number| *number == 0));
+        assert!(!region.pages().make_ready(99 * PAGE..101 * PAGE), "more than there is");
+    }
+
+    /// Whether the mapping that this address is in has a flag.
+    #[cfg(target_os = "linux")]
+    fn has(address: usize, flag: &str) -> bool {
+        let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let holds = |line: &str| {
+            let range = line.split_whitespace().next().and_then(|range| range.split_once('-'));
+            let number = |hexadecimal| usize::from_str_radix(hexadecimal, 16).ok();
+            range.is_some_and(|(start, end)| {
+                number(start).is_some_and(|start| start <= address)
+                    && number(end).is_some_and(|end| address < end)
+            })
+        };
+        let mut flags =
+            smaps.lines().skip_while(|line| !holds(line)).filter_map(|line| line.strip_prefix("VmFlags:"));
+        flags.next().unwrap().split_whitespace().any(|one| one == flag)
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn an_array_continues_in_small_pages_and_in_huge_ones_again() {
+        let mut region: Region<u64> = Region::reserve(8 * HUGE_PAGE / 8).unwrap();
+        let start = region.as_slice().as_ptr().addr();
+        let second = (start + 1).next_multiple_of(HUGE_PAGE);
+        region.as_mut_slice()[0] = 7;
+        if !has(start, "hg") {
+            println!("SKIPPED: this kernel has no huge pages");
+            return;
+        }
+        region.continue_in_small_pages(1, true);
+        assert!(has(start, "hg") && has(second, "nh"));
+        region.continue_in_small_pages(1, false);
+        assert!(has(start, "hg"));
+        // Behind the last huge page there is nothing to be said.
+        region.continue_in_small_pages(8 * HUGE_PAGE / 8, true);
+        assert!(has(start, "hg"));
     }
 }

@@ -20,6 +20,7 @@ mod memory;
 pub mod observation;
 pub mod record;
 pub mod table;
+pub mod upcoming;
 mod wheel;
 
 pub use clock::{ClockStep, ObservationClock};
@@ -28,3 +29,4 @@ pub use key::{KeyHash, KeyHasher};
 pub use observation::Observations;
 pub use record::FlowRecord;
 pub use table::{FlowTable, TableError, TableOptions};
+pub use upcoming::UpcomingMemory;

@@ -9,6 +9,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::sync::Arc;
 
 use ahash::RandomState;
 use thiserror::Error;
@@ -17,15 +18,18 @@ use crate::decode::{IpVersion, tcp_flags};
 use crate::flow::entry::{AddressPair, FlowEntry, WideCounts};
 use crate::flow::expiry::Deadlines;
 use crate::flow::index::{Index, MOST_SLOTS};
-use crate::flow::memory::{Region, prefetch};
+use crate::flow::memory::{HUGE_PAGE, Region, prefetch};
 use crate::flow::observation::{Observation, Seen};
 use crate::flow::record::RecordSink;
+use crate::flow::upcoming::{Progress, UpcomingMemory};
 use crate::flow::wheel::{NO_TIMER, Place, Taken, Wheel};
 use crate::flow::{EndReason, Observations, Timeouts};
 use crate::time::Timestamp;
 
 /// Packets between asking for a packet's index line and probing it, and between that and its update.
 const AHEAD: usize = 32;
+/// Entries in a huge page.
+const ENTRIES_PER_PAGE: usize = HUGE_PAGE / size_of::<FlowEntry>();
 const NO_SLOT: u32 = u32::MAX;
 /// A turn of the wheel is no longer than this, whatever the timeouts: a Flow then ends within a tenth of a second or two of
 /// its deadline. Timers further ahead are put back when they come up.
@@ -75,6 +79,12 @@ pub struct FlowTable {
     free: u32,
     max_flows: usize,
     evicted: u64,
+    /// Packets metered in full batches before this one, and as it stood when the last huge page of entries was begun.
+    metered: u64,
+    metered_before_page: u64,
+    /// Most packets begin Flows.
+    is_flooded: bool,
+    progress: Arc<Progress>,
 }
 
 impl FlowTable {
@@ -99,6 +109,10 @@ impl FlowTable {
             free: NO_SLOT,
             max_flows,
             evicted: 0,
+            metered: 0,
+            metered_before_page: 0,
+            is_flooded: false,
+            progress: Arc::default(),
         })
     }
 
@@ -119,6 +133,13 @@ impl FlowTable {
             + self.index.octets()
             + self.wheel.octets()
             + self.wide.capacity() * size_of::<(u32, WideCounts)>()
+    }
+
+    /// The memory that its next Flows will take, for another thread to make ready.
+    pub fn upcoming(&self) -> UpcomingMemory {
+        let slots =
+            vec![(size_of::<FlowEntry>(), self.entries.pages()), (size_of::<u32>(), self.hashes.pages())];
+        UpcomingMemory::new(Arc::clone(&self.progress), slots, self.index.pages())
     }
 
     /// Meters a batch of packets, in order; the records of Flows that end go to `sink`.
@@ -150,6 +171,9 @@ impl FlowTable {
                 self.observe_any(seen, candidate, sink);
             }
         }
+        self.metered += packets.len() as u64;
+        let used = if self.is_flooded { self.used } else { 0 };
+        self.progress.set(used, self.index.growth());
     }
 
     /// The slot that this packet's Flow is probably in, and its entry asked for.
@@ -258,6 +282,9 @@ impl FlowTable {
         }
         let slot = if self.free == NO_SLOT {
             let slot = self.used;
+            if (slot as usize).is_multiple_of(ENTRIES_PER_PAGE) {
+                self.begin_page();
+            }
             self.used += 1;
             self.entries.as_mut_slice()[slot as usize] = FlowEntry::unused();
             slot
@@ -285,6 +312,23 @@ impl FlowTable {
             self.pairs.as_mut_slice()[slot as usize] = seen.pair();
         }
         self.begin_in(slot, packet, sink);
+    }
+
+    /// The next slot begins a huge page of entries. Where most packets begin Flows, few of these will be looked up again.
+    #[cold]
+    #[inline(never)]
+    fn begin_page(&mut self) {
+        let packets = self.metered - std::mem::replace(&mut self.metered_before_page, self.metered);
+        self.set_flooded(self.used > 0 && packets < 2 * ENTRIES_PER_PAGE as u64);
+    }
+
+    fn set_flooded(&mut self, flooded: bool) {
+        if flooded != std::mem::replace(&mut self.is_flooded, flooded) {
+            let used = self.used as usize;
+            self.entries.continue_in_small_pages(used, flooded);
+            self.pairs.continue_in_small_pages(used, flooded);
+            self.hashes.continue_in_small_pages(used, flooded);
+        }
     }
 
     /// Begins a Flow in a slot that has its key already.
@@ -462,6 +506,7 @@ impl FlowTable {
         }
         self.live = 0;
         self.used = 0;
+        self.set_flooded(false);
         self.free = NO_SLOT;
         self.wide.clear();
         self.wheel.restart(clock.nanos());
@@ -506,6 +551,50 @@ pub(crate) mod tests {
             ip_version,
             fragment: Fragment::Whole,
         }
+    }
+
+    /// Packets that each begin a Flow, numbered from `first`.
+    fn flood(first: u32, packets: u32) -> Observations {
+        let hasher = KeyHasher::with_seed(1);
+        let mut batch = Observations::with_capacity(packets as usize);
+        for number in first..first + packets {
+            let mut packet = packet(S, IpVersion::V4, 1, 2);
+            packet.source[..4].copy_from_slice(&number.to_be_bytes());
+            batch.push(&packet, packet.timestamp, hasher.hash(&packet));
+        }
+        batch
+    }
+
+    #[test]
+    fn a_flood_of_new_flows_asks_for_the_memory_of_the_next() {
+        let options = TableOptions { timeouts: seconds(60, 15, 1), max_flows: 1 << 20 };
+        let mut table = FlowTable::new(&options).unwrap();
+        let mut upcoming = table.upcoming();
+        let mut records = Vec::new();
+        let mut sink = |record: FlowRecord| records.push(record);
+        let (page, batch) = (ENTRIES_PER_PAGE as u32, 1024);
+        let mut flows = 0;
+        let mut fill = |table: &mut FlowTable, upto: u32, again: u32| {
+            while flows < upto {
+                for _ in 0..=again {
+                    table.observe(&flood(flows, batch), &mut sink);
+                }
+                flows += batch;
+            }
+        };
+        // Each Flow has three packets.
+        fill(&mut table, 3 * page, 2);
+        assert!(!table.is_flooded);
+        while upcoming.make_ready() {} // the index, if it happens to grow
+        // Each has one, and a huge page has been filled with such.
+        fill(&mut table, 4 * page + batch, 0);
+        assert!(table.is_flooded);
+        assert!(upcoming.make_ready());
+        fill(&mut table, 6 * page + batch, 2);
+        assert!(!table.is_flooded);
+        table.drain(Timestamp::from_nanos(2 * S), &mut sink);
+        assert_eq!(records.len() as u32, flows);
+        assert_eq!(records.iter().map(|record| record.packets).sum::<u64>(), table.metered);
     }
 
     pub(crate) fn seconds(active: u64, idle: u64, linger: u64) -> Timeouts {

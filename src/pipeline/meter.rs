@@ -7,7 +7,7 @@ use super::exporters::{Destination, EXPORTER_TICK, ExporterClock};
 use super::{PipelineError, Timestamp};
 use crate::export::MeteringStatistics;
 use crate::flow::record::RecordSink;
-use crate::flow::{FlowRecord, FlowTable, Observations, TableOptions};
+use crate::flow::{FlowRecord, FlowTable, Observations, TableOptions, UpcomingMemory};
 use crate::gauges::ShardGauges;
 use crate::stats::{DestinationReport, RecordCounts};
 
@@ -72,6 +72,11 @@ impl Meter {
         gauges.set_capacity(options.max_flows);
         let table = FlowTable::new(options)?;
         Ok(Meter { table, counts: RecordCounts::default(), gauges: Arc::clone(gauges) })
+    }
+
+    /// The memory that the table will use next.
+    pub fn upcoming(&self) -> UpcomingMemory {
+        self.table.upcoming()
     }
 
     /// Meters a batch, and ends the Flows that are due by `clock`, or all of them.

@@ -14,7 +14,7 @@ use super::meter::{Inline, Meter, RecordSlots};
 use super::spread::{Heard, Sweep};
 use super::{BATCH, Batch, BatchEnd, PipelineError, spawn};
 use crate::export::MeteringStatistics;
-use crate::flow::{KeyHasher, Observations};
+use crate::flow::{KeyHasher, Observations, UpcomingMemory};
 use crate::gauges::{Gauges, ShardGauges};
 use crate::stats::{DestinationReport, RecordCounts};
 use crate::time::Timestamp;
@@ -43,6 +43,8 @@ pub(super) struct Lane {
     together: usize,
     /// Those of them that there are.
     held: Vec<Batch>,
+    /// What this intake makes ready for the shard while it waits for it.
+    upcoming: Option<UpcomingMemory>,
     gauges: Arc<ShardGauges>,
 }
 
@@ -57,7 +59,7 @@ pub(super) struct Threads {
 
 /// The channels between intakes and a shard. They hold all batches there can be, so that sending never waits: an intake waits
 /// for an empty batch instead.
-fn to_shard(intakes: usize, gauges: &Arc<ShardGauges>) -> (Vec<Lane>, FromIntakes) {
+fn to_shard(intakes: usize, meter: &Meter) -> (Vec<Lane>, FromIntakes) {
     // Of each intake: those that wait, the one in work, and the one being filled.
     let most = intakes * (WAITING_BATCHES + 2);
     let (to, from) = bounded(most);
@@ -70,7 +72,9 @@ fn to_shard(intakes: usize, gauges: &Arc<ShardGauges>) -> (Vec<Lane>, FromIntake
         made: 1,
         together: 1,
         held: Vec::new(),
-        gauges: Arc::clone(gauges),
+        // One intake is enough.
+        upcoming: (intake == 0).then(|| meter.upcoming()),
+        gauges: Arc::clone(&meter.gauges),
     };
     let lanes = (0..intakes).map(lane).collect();
     (lanes, FromIntakes { from, give_back, empty: Vec::with_capacity(GIVEN_BACK) })
@@ -112,7 +116,7 @@ impl FromIntakes {
 impl Threads {
     /// Starts the thread of a single shard with its exporters on it, for one intake.
     pub fn start_one(inline: Inline, hasher: KeyHasher) -> Result<(Threads, Lane), PipelineError> {
-        let (mut lanes, from) = to_shard(1, &inline.meter.gauges);
+        let (mut lanes, from) = to_shard(1, &inline.meter);
         let lane = lanes.pop().expect("as many as intakes, one");
         let lane = Lane { together: WOKEN_FOR, ..lane };
         let shard = spawn("shard 0".to_string(), move || run_one_shard(inline, &hasher, from))?;
@@ -131,7 +135,7 @@ impl Threads {
         let mut lanes: Vec<Vec<Lane>> = (0..intakes).map(|_| Vec::new()).collect();
         let mut shards = Vec::new();
         for (number, meter) in meters.into_iter().enumerate() {
-            let (to_it, from) = to_shard(intakes, &meter.gauges);
+            let (to_it, from) = to_shard(intakes, &meter);
             for (lanes, lane) in lanes.iter_mut().zip(to_it) {
                 lanes.push(lane);
             }
@@ -190,15 +194,23 @@ impl Lane {
 
     /// An empty batch: one that came back, or a new one as long as there are not too many, or one that is waited for.
     fn empty(&mut self) -> Observations {
-        let waited_for = || match self.made {
-            ..=WAITING_BATCHES => None,
-            // None where the shard has died.
-            _ => self.back.recv().ok(),
-        };
-        self.back.try_recv().ok().or_else(waited_for).unwrap_or_else(|| {
+        loop {
+            if let Ok(empty) = self.back.try_recv() {
+                return empty;
+            }
+            if self.made > WAITING_BATCHES {
+                // The shard has more to do than this intake, which helps it.
+                if self.upcoming.as_mut().is_some_and(UpcomingMemory::make_ready) {
+                    continue;
+                }
+                if let Ok(empty) = self.back.recv() {
+                    return empty;
+                }
+                // The shard has died.
+            }
             self.made += 1;
-            Observations::with_capacity(BATCH)
-        })
+            return Observations::with_capacity(BATCH);
+        }
     }
 }
 
