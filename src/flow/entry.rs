@@ -9,7 +9,7 @@ use crate::decode::{IpVersion, tcp_flags, widened};
 use crate::flow::EndReason;
 use crate::flow::observation::{Observation, Seen};
 use crate::flow::record::{FLAG_COUNTS, FlowRecord};
-use crate::flow::wheel::NO_TIMER;
+use crate::flow::wheel::{NO_TIMER, Place};
 use crate::time::Timestamp;
 
 /// Source and destination address of an IPv6 Flow.
@@ -73,10 +73,9 @@ const WIDE: u8 = 8;
 /// The state of a live Flow of this version, as far as it tells Flows apart.
 #[inline(always)]
 fn kind(ip_version: IpVersion) -> u8 {
-    match ip_version {
-        IpVersion::V4 => LIVE,
-        IpVersion::V6 => LIVE | IPV6,
-    }
+    // 4 and 6: no branch and no table.
+    const { assert!(IpVersion::V4 as u8 & IPV6 == 0 && IpVersion::V6 as u8 & IPV6 == IPV6) };
+    LIVE | (ip_version as u8 & IPV6)
 }
 
 /// For each value of the flags' low octet, a one in the octet of each flag that is set.
@@ -147,9 +146,10 @@ impl FlowEntry {
             && (packet.ip_version == IpVersion::V4 || pair().is_some_and(|pair| *pair == seen.pair()))
     }
 
-    /// Begins a Flow in this slot with its first packet; the timer is left as it is. The caller looks after the pair.
-    #[inline]
-    pub(super) fn begin(&mut self, packet: &Observation) {
+    /// Begins a Flow in this slot with its first packet and the place of its timer, whatever is in the slot. The caller
+    /// looks after the pair.
+    #[inline(always)]
+    pub(super) fn begin(&mut self, packet: &Observation, timer: Place) {
         let nanos = packet.timestamp.nanos();
         let flags = packet.tcp_flags;
         let closing = flags & (tcp_flags::FIN | tcp_flags::RST) != 0;
@@ -167,7 +167,7 @@ impl FlowEntry {
             initial_flags: flags,
             later_flags: 0,
             vlan: packet.vlan,
-            timer: self.timer,
+            timer,
             protocol: packet.protocol,
             tos: packet.tos,
             ae_count: u8::from(flags & tcp_flags::AE != 0),
@@ -305,7 +305,7 @@ mod tests {
             let mut entry = FlowEntry::unused();
             let mut wide = WideCounts::default();
             let one = Observation { tcp_flags: bits, ..Observation::default() };
-            entry.begin(&one);
+            entry.begin(&one, NO_TIMER);
             for _ in 1..1000 {
                 if entry.counts_are_full() {
                     entry.move_counts(&mut wide);

@@ -81,6 +81,12 @@ impl Deadlines {
         (last + self.quiet[usize::from(closing)]).min(first + self.active)
     }
 
+    /// How long after its one packet a Flow ends, in nanoseconds.
+    #[inline]
+    pub(super) fn of_one_packet(&self, closing: bool) -> u64 {
+        self.quiet[usize::from(closing)].min(self.active)
+    }
+
     /// Which of the deadlines it is.
     #[inline]
     pub(super) fn reason(&self, first: u64, last: u64, closing: bool) -> EndReason {

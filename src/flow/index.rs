@@ -343,6 +343,52 @@ impl Index {
             self.came_back(home, at);
         }
     }
+
+    /// The slot with this hash that satisfies `is_it`; if there is none, adds `slot`, which is then in the index as after
+    /// [`Index::insert`]. One walk, where a look-up and an insertion are two, save where something had to go on from the home
+    /// bucket or has to move.
+    ///
+    /// # Errors
+    /// As [`Index::insert`].
+    #[inline(always)]
+    pub(super) fn find_or_insert(
+        &mut self,
+        hash: u32,
+        slot: u32,
+        mut is_it: impl FnMut(u32) -> bool,
+    ) -> io::Result<Option<u32>> {
+        if self.unmoved == 0 && self.live * 2 < self.homes() * CELLS {
+            let home = (hash >> self.shift) as usize;
+            let bucket = &mut self.region.as_mut_slice()[home];
+            let mut bits = bucket.matches(hash);
+            while bits != 0 {
+                let found = bucket.slot(bits.trailing_zeros() as usize);
+                if found != 0 && is_it(found - 1) {
+                    return Ok(Some(found - 1));
+                }
+                bits &= bits - 1;
+            }
+            let empty = which_equal(&bucket.slots, 0);
+            if empty != 0 && !bucket.goes_on() {
+                let cell = empty.trailing_zeros() as usize % CELLS;
+                bucket.hashes[cell] = hash;
+                bucket.slots[cell] = slot + 1;
+                self.live += 1;
+                return Ok(None);
+            }
+        }
+        let found = self.find(hash, is_it);
+        if found.is_none() {
+            self.insert_apart(hash, slot)?;
+        }
+        Ok(found)
+    }
+
+    /// [`Index::insert`], out of the way.
+    #[inline(never)]
+    fn insert_apart(&mut self, hash: u32, slot: u32) -> io::Result<()> {
+        self.insert(hash, slot)
+    }
 }
 
 #[cfg(test)]
@@ -368,7 +414,14 @@ mod tests {
                     free.push(slot);
                 } else {
                     let slot = free.pop().unwrap_or(twin.len() as u32);
-                    index.insert(hash, slot).unwrap();
+                    if state >> 63 == 0 {
+                        index.insert(hash, slot).unwrap();
+                    } else {
+                        let found = index.find_or_insert(hash, slot, |s| s == slot);
+                        prop_assert_eq!(found.unwrap(), None);
+                    }
+                    let found = index.find_or_insert(hash, slot, |s| s == slot);
+                    prop_assert_eq!(found.unwrap(), Some(slot));
                     twin.insert(slot, hash);
                 }
                 prop_assert_eq!(index.live, twin.len());

@@ -63,6 +63,14 @@ pub enum TableError {
     },
 }
 
+/// Whether `slot` holds the Flow of this packet.
+#[inline(always)]
+fn holds(entries: &Region<FlowEntry>, pairs: &Region<AddressPair>, slot: u32, seen: Seen<'_>) -> bool {
+    let slot = slot as usize;
+    let entry = entries.as_slice().get(slot);
+    entry.is_some_and(|entry| entry.is_flow_of(seen, || pairs.as_slice().get(slot)))
+}
+
 /// The live Flows of one shard.
 pub struct FlowTable {
     deadlines: Deadlines,
@@ -204,23 +212,16 @@ impl FlowTable {
         true
     }
 
-    /// Whether `slot` holds the Flow of this packet.
-    #[inline]
-    fn holds(&self, slot: u32, seen: Seen<'_>) -> bool {
-        let slot = slot as usize;
-        let entry = self.entries.as_slice().get(slot);
-        entry.is_some_and(|entry| entry.is_flow_of(seen, || self.pairs.as_slice().get(slot)))
-    }
-
     /// Meters any packet at all.
+    #[inline(always)]
     fn observe_any(&mut self, seen: Seen<'_>, candidate: u32, sink: &mut impl RecordSink) {
         let packet = seen.packet;
-        let slot = if self.holds(candidate, seen) {
+        let slot = if holds(&self.entries, &self.pairs, candidate, seen) {
             candidate
         } else {
-            match self.index.find(packet.hash, |slot| self.holds(slot, seen)) {
+            match self.find_or_begin(seen, sink) {
                 Some(slot) => slot,
-                None => return self.begin(seen, sink),
+                None => return,
             }
         };
         let entry = &mut self.entries.as_mut_slice()[slot as usize];
@@ -266,52 +267,53 @@ impl FlowTable {
         } else {
             (EndReason::LackOfResources, packet.clock)
         };
+        let timer = entry.timer;
         self.report(slot, reason, ended, sink);
-        self.begin_in(slot, packet, sink);
+        self.begin_in(slot, packet, timer, sink);
     }
 
-    /// Begins a Flow that is not in the table.
-    #[inline]
-    fn begin(&mut self, seen: Seen<'_>, sink: &mut impl RecordSink) {
+    /// The slot of this packet's Flow; begins the Flow if there is none, and gives nothing.
+    #[inline(always)]
+    fn find_or_begin(&mut self, seen: Seen<'_>, sink: &mut impl RecordSink) -> Option<u32> {
         let packet = seen.packet;
-        if self.live >= self.max_flows {
-            self.make_room(packet.clock, sink);
+        let hash = packet.hash;
+        // Full, or empty: one branch for both.
+        if self.live.wrapping_sub(1) >= self.max_flows - 1 {
+            let holds = |slot| holds(&self.entries, &self.pairs, slot, seen);
+            if let Some(slot) = self.index.find(hash, holds) {
+                return Some(slot);
+            }
+            self.make_ready(packet.clock, sink);
         }
-        if self.live == 0 && self.wheel.soonest().is_none() {
-            self.wheel.restart(packet.clock.nanos());
+        let is_fresh = self.free == NO_SLOT;
+        let slot = if is_fresh { self.used } else { self.free };
+        let holds = |slot| holds(&self.entries, &self.pairs, slot, seen);
+        match self.index.find_or_insert(hash, slot, holds) {
+            Ok(None) => {}
+            Ok(Some(slot)) => return Some(slot),
+            Err(_) => {
+                self.report_alone(seen, sink);
+                return None;
+            }
         }
-        let slot = if self.free == NO_SLOT {
-            let slot = self.used;
+        let timer = if is_fresh {
             if (slot as usize).is_multiple_of(ENTRIES_PER_PAGE) {
                 self.begin_page();
             }
             self.used += 1;
-            self.entries.as_mut_slice()[slot as usize] = FlowEntry::unused();
-            slot
+            NO_TIMER
         } else {
-            let slot = self.free;
-            self.free = self.entries.as_slice()[slot as usize].next_free();
-            slot
+            let entry = &self.entries.as_slice()[slot as usize];
+            self.free = entry.next_free();
+            entry.timer
         };
-        let hash = packet.hash;
-        if self.index.insert(hash, slot).is_err() {
-            // Too many hashes crowd in one place of the index. The packet gets a record of its own rather than being
-            // counted nowhere.
-            let entry = &mut self.entries.as_mut_slice()[slot as usize];
-            entry.begin(packet);
-            let (reason, ended) = (EndReason::LackOfResources, packet.clock);
-            sink.put(|record| entry.report(|| seen.pair(), reason, ended, record));
-            entry.free(self.free);
-            self.free = slot;
-            self.evicted += 1;
-            return;
-        }
         self.hashes.as_mut_slice()[slot as usize] = hash;
         self.live += 1;
         if packet.ip_version == IpVersion::V6 {
             self.pairs.as_mut_slice()[slot as usize] = seen.pair();
         }
-        self.begin_in(slot, packet, sink);
+        self.begin_in(slot, packet, timer, sink);
+        None
     }
 
     /// The next slot begins a huge page of entries. Where most packets begin Flows, few of these will be looked up again.
@@ -331,15 +333,44 @@ impl FlowTable {
         }
     }
 
-    /// Begins a Flow in a slot that has its key already.
-    #[inline]
-    fn begin_in(&mut self, slot: u32, packet: &Observation, sink: &mut impl RecordSink) {
+    /// Makes a table that is full or empty ready for one more Flow.
+    #[cold]
+    #[inline(never)]
+    fn make_ready(&mut self, clock: Timestamp, sink: &mut impl RecordSink) {
+        if self.live >= self.max_flows {
+            self.make_room(clock, sink);
+        }
+        if self.live == 0 && self.wheel.soonest().is_none() {
+            self.wheel.restart(clock.nanos());
+        }
+    }
+
+    /// Too many hashes crowd in one place of the index: the packet gets a record of its own rather than being counted nowhere.
+    #[cold]
+    #[inline(never)]
+    fn report_alone(&mut self, seen: Seen<'_>, sink: &mut impl RecordSink) {
+        let mut entry = FlowEntry::unused();
+        entry.begin(seen.packet, NO_TIMER);
+        let (reason, ended) = (EndReason::LackOfResources, seen.packet.clock);
+        sink.put(|record| entry.report(|| seen.pair(), reason, ended, record));
+        self.evicted += 1;
+    }
+
+    /// Begins a Flow in a slot that has its key already, and a timer at the place `timer`.
+    #[inline(always)]
+    fn begin_in(&mut self, slot: u32, packet: &Observation, timer: Place, sink: &mut impl RecordSink) {
         let entry = &mut self.entries.as_mut_slice()[slot as usize];
-        entry.begin(packet);
-        if entry.is_closing() && self.deadlines.ends_at_once() {
-            self.end(slot, EndReason::End, packet.clock, sink);
+        let closing = packet.tcp_flags & (tcp_flags::FIN | tcp_flags::RST) != 0;
+        if closing && self.deadlines.ends_at_once() {
+            entry.begin(packet, timer);
+            return self.end(slot, EndReason::End, packet.clock, sink);
+        }
+        let tick = self.wheel.tick(packet.timestamp.nanos() + self.deadlines.of_one_packet(closing));
+        if self.wheel.is_sooner(tick, timer) {
+            entry.begin(packet, tick.place());
+            self.wheel.insert(tick, slot);
         } else {
-            self.set_timer(slot);
+            entry.begin(packet, timer);
         }
     }
 
@@ -348,10 +379,10 @@ impl FlowTable {
     fn set_timer(&mut self, slot: u32) {
         let entry = &mut self.entries.as_mut_slice()[slot as usize];
         let deadline = self.deadlines.deadline(entry.first, entry.last, entry.is_closing());
-        let place = self.wheel.place(deadline);
-        if self.wheel.is_sooner(place, entry.timer) {
-            entry.timer = place;
-            self.wheel.insert(place, slot);
+        let tick = self.wheel.tick(deadline);
+        if self.wheel.is_sooner(tick, entry.timer) {
+            entry.timer = tick.place();
+            self.wheel.insert(tick, slot);
         }
     }
 
@@ -481,7 +512,7 @@ impl FlowTable {
                 continue;
             }
             let deadline = self.deadlines.deadline(entry.first, entry.last, entry.is_closing());
-            if self.wheel.place(deadline) == place {
+            if self.wheel.tick(deadline).place() == place {
                 // Its deadline is the nearest. The timer that was just put back stays behind for the slot's next Flow.
                 self.end(slot, EndReason::LackOfResources, clock, sink);
                 self.evicted += 1;

@@ -21,6 +21,18 @@ const NO_CHUNK: u32 = u32::MAX;
 /// A place on the wheel: the tick modulo a turn.
 pub(super) type Place = u16;
 
+/// A tick that is still to come, within a turn.
+#[derive(Clone, Copy)]
+pub(super) struct Tick(u64);
+
+impl Tick {
+    /// Its place on the wheel.
+    #[inline(always)]
+    pub(super) fn place(self) -> Place {
+        (self.0 % TICKS) as Place
+    }
+}
+
 #[derive(Clone, Copy)]
 #[repr(C, align(128))]
 struct Chunk {
@@ -75,31 +87,30 @@ impl Wheel {
         }
     }
 
-    /// The place whose timers come up first when `deadline` (ns) has been reached; a turn ahead at most.
-    #[inline]
-    pub(super) fn place(&self, deadline: u64) -> Place {
-        let tick = (deadline >> self.tick_bits) + 1;
-        (tick.clamp(self.tick + 1, self.tick + TICKS - 1) % TICKS) as Place
+    /// The tick whose timers come up first when `deadline` (ns) has been reached; a turn ahead at most.
+    #[inline(always)]
+    pub(super) fn tick(&self, deadline: u64) -> Tick {
+        // Not `clamp`, which sees to it that its bounds are in order.
+        Tick((deadline >> self.tick_bits).max(self.tick).min(self.tick + TICKS - 2) + 1)
     }
 
-    /// Whether `place` comes up before `other`.
-    #[inline]
-    pub(super) fn is_sooner(&self, place: Place, other: Place) -> bool {
-        other == NO_TIMER || self.ahead(place) < self.ahead(other)
+    /// Whether `tick`, which is still to come, comes before the next one at `other`.
+    #[inline(always)]
+    pub(super) fn is_sooner(&self, tick: Tick, other: Place) -> bool {
+        other == NO_TIMER || tick.0 - (self.tick + 1) < u64::from(other).wrapping_sub(self.tick + 1) % TICKS
     }
 
-    /// Ticks from the next one to `place`.
-    #[inline]
-    fn ahead(&self, place: Place) -> u64 {
-        u64::from(place).wrapping_sub(self.tick + 1) % TICKS
+    /// Adds a timer for a slot, at a tick that is still to come.
+    #[inline(always)]
+    pub(super) fn insert(&mut self, tick: Tick, slot: u32) {
+        self.soonest = self.soonest.min(tick.0);
+        self.insert_at(tick.place(), slot);
     }
 
-    /// Adds a timer for a slot.
-    #[inline]
-    pub(super) fn insert(&mut self, place: Place, slot: u32) {
+    #[inline(always)]
+    fn insert_at(&mut self, place: Place, slot: u32) {
         self.timers += 1;
-        self.soonest = self.soonest.min(self.tick + 1 + self.ahead(place));
-        let head = &mut self.heads[usize::from(place)];
+        let head = &mut self.heads[usize::from(place) % TICKS as usize];
         if let Some(chunk) = self.chunks.get_mut(head.chunk as usize)
             && let Some(timer) = chunk.timers.get_mut(head.length as usize)
         {
@@ -110,6 +121,7 @@ impl Wheel {
         self.insert_chunk(place, slot);
     }
 
+    #[inline(never)]
     fn insert_chunk(&mut self, place: Place, slot: u32) {
         let head = &mut self.heads[usize::from(place)];
         let mut chunk = Chunk { timers: [0; TIMERS_PER_CHUNK], next: head.chunk };
@@ -213,7 +225,7 @@ impl Wheel {
                 self.take_from(&mut aside, &mut taken);
                 keep(place, &mut taken);
                 for &slot in taken.timers() {
-                    self.insert(place, slot);
+                    self.insert_at(place, slot);
                 }
             }
         }
@@ -287,8 +299,7 @@ mod tests {
         let tick = 1 << wheel.tick_bits;
         assert!(tick <= 8_000_000, "{tick}");
         wheel.restart(1000 * S);
-        let place = wheel.place(1015 * S);
-        wheel.insert(place, 7);
+        wheel.insert(wheel.tick(1015 * S), 7);
         assert!(due(&mut wheel, 1015 * S - 1).is_empty());
         assert_eq!(due(&mut wheel, 1015 * S + 2 * tick), [7]);
     }
@@ -297,8 +308,7 @@ mod tests {
     fn a_jump_over_several_turns_brings_up_every_timer_once() {
         let mut wheel = Wheel::new(15 * S);
         for slot in 0..1000 {
-            let place = wheel.place(u64::from(slot) * S / 70);
-            wheel.insert(place, slot);
+            wheel.insert(wheel.tick(u64::from(slot) * S / 70), slot);
         }
         let mut slots = due(&mut wheel, 1_000_000 * S);
         slots.sort_unstable();
@@ -310,8 +320,7 @@ mod tests {
     fn cleaning_keeps_what_counts_and_gives_the_chunks_back() {
         let mut wheel = Wheel::new(15 * S);
         for slot in 0..10_000 {
-            let place = wheel.place(u64::from(slot % 100) * S / 10);
-            wheel.insert(place, slot);
+            wheel.insert(wheel.tick(u64::from(slot % 100) * S / 10), slot);
         }
         let chunks = wheel.chunks.len();
         wheel.clean(|_, taken| taken.retain(|slot| slot % 3 == 0));
@@ -326,7 +335,7 @@ mod tests {
     fn taking_one_by_one_takes_all() {
         let mut wheel = Wheel::new(S);
         for slot in 0..100 {
-            wheel.insert(5, slot);
+            wheel.insert(wheel.tick(S / 1000), slot);
         }
         let place = wheel.soonest().unwrap();
         let mut slots: Vec<u32> = std::iter::from_fn(|| wheel.take_one(place)).collect();
