@@ -24,6 +24,13 @@ impl Timestamp {
         if nanos > i64::MAX as u64 { Timestamp::MAX } else { Timestamp(nanos) }
     }
 
+    /// The timestamp that had these [`Timestamp::nanos`].
+    #[inline]
+    pub(crate) const fn again(nanos: u64) -> Timestamp {
+        debug_assert!(nanos <= Timestamp::MAX.0);
+        Timestamp(nanos)
+    }
+
     /// Nanoseconds since the epoch.
     #[inline]
     pub const fn nanos(self) -> u64 {

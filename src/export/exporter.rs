@@ -187,16 +187,26 @@ impl<F: Framing> TemplateExporter<F> {
     fn fill(&mut self, records: &[FlowRecord], mut begun: bool) -> usize {
         let mut tally = Tally::default();
         let mut newest = Timestamp::EPOCH;
-        for record in records {
-            if !std::mem::take(&mut begun) && !self.framing.admits(record) {
+        let mut rest = records;
+        while let Some(record) = rest.first() {
+            let kind = Kind::of(record);
+            let room = self.pending.room(kind, self.limit, rest.len());
+            let framing = &mut self.framing;
+            let boot_millis = framing.boot_millis();
+            let written = template::write(kind, F::DIALECT, rest, boot_millis, room, |record| {
+                if !std::mem::take(&mut begun) && !framing.admits(record) {
+                    return false;
+                }
+                framing.add(record);
+                tally.add(record);
+                newest = newest.max(record.ended);
+                true
+            });
+            if written == 0 {
                 break;
             }
-            let kind = Kind::of(record);
-            let Some(room) = self.pending.room(kind, self.limit) else { break };
-            template::write(kind, F::DIALECT, record, self.framing.boot_millis(), room);
-            self.framing.add(record);
-            tally.add(record);
-            newest = newest.max(record.ended);
+            self.pending.add(kind, written);
+            rest = &rest[written..];
         }
         if tally.records > 0 {
             self.pending.count(tally);

@@ -76,31 +76,26 @@ impl Message {
     /// Adds `count` octets, to be written over.
     #[inline]
     fn add(&mut self, count: usize) -> &mut [u8] {
+        let start = self.length;
+        self.room(count);
+        self.extend(count);
+        &mut self.octets[start..start + count]
+    }
+
+    /// `count` octets behind what was written, to be written to and then added by [`Message::extend`].
+    #[inline]
+    fn room(&mut self, count: usize) -> &mut [u8] {
         let end = self.length + count;
         if end > self.octets.len() {
             self.grow(end);
         }
-        let added = &mut self.octets[self.length..end];
-        self.length = end;
-        added
+        &mut self.octets[self.length..end]
     }
 
-    /// Adds `record` octets, to be written over by a Data Record of that length, and gives them with what of its
-    /// [`ROOM`] is behind them.
+    /// Adds the first `count` octets of the room that was taken.
     #[inline]
-    fn room_for(&mut self, record: usize) -> &mut [u8; ROOM] {
-        let start = self.length;
-        self.length += record;
-        if self.octets.len() - start < ROOM {
-            return self.grow_room(start);
-        }
-        self.octets[start..].first_chunk_mut().expect("it is long enough")
-    }
-
-    #[cold]
-    fn grow_room(&mut self, start: usize) -> &mut [u8; ROOM] {
-        self.grow(start + ROOM);
-        self.octets[start..].first_chunk_mut().expect("it has grown")
+    fn extend(&mut self, count: usize) {
+        self.length += count;
     }
 
     #[cold]
@@ -202,21 +197,34 @@ impl Pending {
         self.tally.records == 0
     }
 
-    /// Room for a record of this kind in its Set; none if the message would be longer than `limit` with it and there are
-    /// others in it.
+    /// Room for `wanted` records of this kind in its Set, or for as many as fit: another one does as long as what is left is
+    /// at least [`ROOM`]. None fits if the message would be longer than `limit` with it and there are others in it. Those
+    /// written there are to be given to [`Pending::add`].
     #[inline]
-    pub fn room(&mut self, kind: Kind, limit: usize) -> Option<&mut [u8; ROOM]> {
+    pub fn room(&mut self, kind: Kind, limit: usize, wanted: usize) -> &mut [u8] {
         let set = &mut self.sets[kind.index()];
-        let length = self.length + set.next;
-        if length > limit && self.length > self.header {
-            return None;
-        }
-        self.length = length;
-        set.next = set.record;
-        Some(set.message.room_for(set.record))
+        let with_first = self.length + set.next;
+        let fit = if with_first <= limit {
+            limit - with_first + set.record
+        } else if self.length == self.header {
+            set.record
+        } else {
+            0
+        };
+        set.message.room(fit.min(wanted * set.record) + ROOM - set.record)
     }
 
-    /// Counts records for which [`Pending::room`] was taken.
+    /// Adds the `written` records, at least one, that were written to the room of this kind.
+    #[inline]
+    pub fn add(&mut self, kind: Kind, written: usize) {
+        let set = &mut self.sets[kind.index()];
+        let octets = written * set.record;
+        self.length += set.next + octets - set.record;
+        set.next = set.record;
+        set.message.extend(octets);
+    }
+
+    /// Counts records that were added.
     pub fn count(&mut self, tally: Tally) {
         self.tally += tally;
     }

@@ -59,7 +59,7 @@ fn fields(kind: Kind, dialect: Dialect, record: &FlowRecord, boot_millis: u64, o
         SOURCE_TRANSPORT_PORT: record.source_port;
         DESTINATION_TRANSPORT_PORT: record.destination_port;
         PROTOCOL_IDENTIFIER: record.protocol;
-        IP_VERSION: record.ip_version as u8;
+        IP_VERSION: kind.ip_version() as u8;
         IP_CLASS_OF_SERVICE: record.tos;
         PACKET_DELTA_COUNT: record.packets;
         OCTET_DELTA_COUNT: record.octets;
@@ -124,6 +124,15 @@ pub enum Form {
 
 const FORMS: [Form; 3] = [Form::Plain, Form::WideFlags, Form::Icmp];
 
+/// The number of ICMP over this version of IP.
+#[inline(always)]
+fn icmp(ip_version: IpVersion) -> u8 {
+    match ip_version {
+        IpVersion::V4 => 1,
+        IpVersion::V6 => 58,
+    }
+}
+
 /// The kind of a record: one Template each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kind(u8);
@@ -140,13 +149,8 @@ impl Kind {
     /// The kind of this record.
     #[inline]
     pub fn of(record: &FlowRecord) -> Kind {
-        const ICMP: u8 = 1;
-        const ICMP_IPV6: u8 = 58;
-        let (version, icmp) = match record.ip_version {
-            IpVersion::V4 => (0, ICMP),
-            IpVersion::V6 => (1, ICMP_IPV6),
-        };
-        let form = if record.protocol == icmp {
+        let version = u8::from(record.ip_version == IpVersion::V6);
+        let form = if record.protocol == icmp(record.ip_version) {
             Form::Icmp
         } else if record.tcp_flags() > u16::from(u8::MAX) {
             Form::WideFlags
@@ -154,6 +158,21 @@ impl Kind {
             Form::Plain
         };
         Kind((version * FORMS.len() as u8 + form as u8) * 2 + u8::from(record.vlan != 0))
+    }
+
+    /// Whether `record` is of this kind, as [`Kind::of`] has it: a single test where the kind is a constant.
+    #[inline(always)]
+    fn is_of(self, record: &FlowRecord) -> bool {
+        let is_icmp = u16::from(record.protocol == icmp(self.ip_version()));
+        let wide_flags = record.tcp_flags() & !u16::from(u8::MAX);
+        let other_form = match self.form() {
+            Form::Plain => is_icmp | wide_flags,
+            Form::WideFlags => is_icmp | u16::from(wide_flags == 0),
+            Form::Icmp => is_icmp ^ 1,
+        };
+        let other_tag = if self.is_tagged() { u16::from(record.vlan == 0) } else { record.vlan };
+        let other_version = u16::from(record.ip_version as u8 ^ self.ip_version() as u8);
+        other_form | other_tag | other_version == 0
     }
 
     /// A number below [`Kind::COUNT`].
@@ -170,6 +189,11 @@ impl Kind {
     #[inline(always)]
     fn is_ipv6(self) -> bool {
         self.index() / 2 / FORMS.len() == 1
+    }
+
+    #[inline(always)]
+    fn ip_version(self) -> IpVersion {
+        if self.is_ipv6() { IpVersion::V6 } else { IpVersion::V4 }
     }
 
     #[inline(always)]
@@ -301,35 +325,67 @@ impl<const LENGTH: usize> Value for [u8; LENGTH] {
     }
 }
 
-/// Octets that [`write`] is given: as many as the longest record has, and a word more.
+/// Octets that [`write`] is given for a record: as many as the longest one has, and a word more.
 pub const ROOM: usize = 160;
 
 /// Octets that are stored at once.
 const WORD: usize = size_of::<u64>();
 
-/// Writes the Data Record of `record`, whose kind is `kind`, to the start of `out`, and up to seven octets of no meaning
-/// behind it. `boot_millis` is as in [`fields`].
+/// Writes Data Records of one kind after the other to `out`: of `records` from the first on as long as they are of `kind`,
+/// there are [`ROOM`] octets left for the next one, and `admits`, which is asked of each last, says yes. Gives how many that
+/// were. Up to seven octets behind the last one are of no meaning. `boot_millis` is as in [`fields`].
+///
+/// What a record is decides its code, so that records of a kind go through it without a jump that depends on them.
 #[inline(always)] // so that `dialect` is a constant
-pub fn write(kind: Kind, dialect: Dialect, record: &FlowRecord, boot_millis: u64, out: &mut [u8; ROOM]) {
+pub fn write(
+    kind: Kind,
+    dialect: Dialect,
+    records: &[FlowRecord],
+    boot_millis: u64,
+    out: &mut [u8],
+    admits: impl FnMut(&FlowRecord) -> bool,
+) -> usize {
     #[inline(always)]
-    fn constant(kind: u8, dialect: Dialect, record: &FlowRecord, boot_millis: u64, out: &mut [u8; ROOM]) {
-        let mut octets = Octets { out, stored: 0, word: 0, gathered: 0 };
-        fields(Kind(kind), dialect, record, boot_millis, &mut octets);
-        octets.store();
+    fn run(
+        kind: u8,
+        dialect: Dialect,
+        records: &[FlowRecord],
+        boot_millis: u64,
+        mut out: &mut [u8],
+        mut admits: impl FnMut(&FlowRecord) -> bool,
+    ) -> usize {
+        let kind = Kind(kind);
+        let mut written = 0;
+        for record in records {
+            if !kind.is_of(record) {
+                break;
+            }
+            let Some(room) = out.first_chunk_mut() else { break };
+            if !admits(record) {
+                break;
+            }
+            let mut octets = Octets { out: room, stored: 0, word: 0, gathered: 0 };
+            fields(kind, dialect, record, boot_millis, &mut octets);
+            octets.store();
+            let length = octets.stored;
+            out = &mut out[length..];
+            written += 1;
+        }
+        written
     }
     match kind.0 {
-        0 => constant(0, dialect, record, boot_millis, out),
-        1 => constant(1, dialect, record, boot_millis, out),
-        2 => constant(2, dialect, record, boot_millis, out),
-        3 => constant(3, dialect, record, boot_millis, out),
-        4 => constant(4, dialect, record, boot_millis, out),
-        5 => constant(5, dialect, record, boot_millis, out),
-        6 => constant(6, dialect, record, boot_millis, out),
-        7 => constant(7, dialect, record, boot_millis, out),
-        8 => constant(8, dialect, record, boot_millis, out),
-        9 => constant(9, dialect, record, boot_millis, out),
-        10 => constant(10, dialect, record, boot_millis, out),
-        _ => constant(11, dialect, record, boot_millis, out),
+        0 => run(0, dialect, records, boot_millis, out, admits),
+        1 => run(1, dialect, records, boot_millis, out, admits),
+        2 => run(2, dialect, records, boot_millis, out, admits),
+        3 => run(3, dialect, records, boot_millis, out, admits),
+        4 => run(4, dialect, records, boot_millis, out, admits),
+        5 => run(5, dialect, records, boot_millis, out, admits),
+        6 => run(6, dialect, records, boot_millis, out, admits),
+        7 => run(7, dialect, records, boot_millis, out, admits),
+        8 => run(8, dialect, records, boot_millis, out, admits),
+        9 => run(9, dialect, records, boot_millis, out, admits),
+        10 => run(10, dialect, records, boot_millis, out, admits),
+        _ => run(11, dialect, records, boot_millis, out, admits),
     }
 }
 
@@ -376,18 +432,27 @@ mod tests {
     use super::*;
     use crate::export::testing::{record_v4, record_v6};
 
+    /// A record of this kind.
+    fn record_of(kind: Kind) -> FlowRecord {
+        let mut record = if kind.is_ipv6() { record_v6() } else { record_v4() };
+        record.vlan = if kind.is_tagged() { 0x0123 } else { 0 };
+        match kind.form() {
+            Form::Plain => (record.protocol, record.later_flags) = (6, 0xFF),
+            Form::WideFlags => (record.protocol, record.later_flags) = (6, 0x100),
+            Form::Icmp => record.protocol = if kind.is_ipv6() { 58 } else { 1 },
+        }
+        record
+    }
+
     #[test]
     fn each_kind_has_a_template_id_of_its_own_and_one_record_of_each_is_of_it() {
         for kind in Kind::all() {
-            let mut record = if kind.is_ipv6() { record_v6() } else { record_v4() };
-            record.vlan = if kind.is_tagged() { 7 } else { 0 };
-            match kind.form() {
-                Form::Plain => (record.protocol, record.later_flags) = (6, 0xFF),
-                Form::WideFlags => (record.protocol, record.later_flags) = (6, 0x100),
-                Form::Icmp => record.protocol = if kind.is_ipv6() { 58 } else { 1 },
-            }
+            let record = record_of(kind);
             assert_eq!(Kind::of(&record), kind);
             assert_eq!(kind.template_id(), 256 + u16::from(kind.0));
+            for other in Kind::all() {
+                assert_eq!(other.is_of(&record), other == kind);
+            }
         }
     }
 
@@ -433,20 +498,49 @@ mod tests {
 
     #[test]
     fn fields_stored_together_are_the_fields_one_after_the_other() {
-        let mut record = FlowRecord { tos: 0xAB, vlan: 0x0123, interface: 0x0102_0304, ..record_v4() };
-        for (at, octet) in record.source.iter_mut().chain(&mut record.destination).enumerate() {
-            *octet = at as u8 + 1;
-        }
         for dialect in [Dialect::Ipfix, Dialect::NetFlow9] {
             for kind in Kind::all() {
+                let mut record = FlowRecord { tos: 0xAB, interface: 0x0102_0304, ..record_of(kind) };
+                for (at, octet) in record.source.iter_mut().chain(&mut record.destination).enumerate() {
+                    *octet = at as u8 + 1;
+                }
+                let second = FlowRecord { source_port: 0x0506, ..record };
                 let mut plainly: Vec<u8> = Vec::new();
-                fields(kind, dialect, &record, 1_699_999_999_999, &mut plainly);
-                let mut out = [0xEE; ROOM];
-                write(kind, dialect, &record, 1_699_999_999_999, &mut out);
-                assert_eq!(plainly.len(), Layout::new(kind, dialect).length);
+                for record in [&record, &second] {
+                    fields(kind, dialect, record, 1_699_999_999_999, &mut plainly);
+                }
+                let mut out = [0xEE; 2 * ROOM];
+                let written = write(kind, dialect, &[record, second], 1_699_999_999_999, &mut out, |_| true);
+                assert_eq!(written, 2);
+                assert_eq!(plainly.len(), 2 * Layout::new(kind, dialect).length);
                 assert_eq!(out[..plainly.len()], plainly);
-                assert!(plainly.len() + WORD <= ROOM);
+                assert!(plainly.len() / 2 + WORD <= ROOM);
                 assert!(out[plainly.len() + WORD..].iter().all(|octet| *octet == 0xEE));
+            }
+        }
+    }
+
+    #[test]
+    fn a_run_of_records_ends_with_its_kind_with_its_room_and_where_the_next_is_not_admitted() {
+        for kind in Kind::all() {
+            let record = record_of(kind);
+            let length = Layout::new(kind, Dialect::Ipfix).length;
+            let run = |records: &[FlowRecord], room: usize, most: usize| {
+                let mut asked = 0;
+                let written = write(kind, Dialect::Ipfix, records, 0, &mut vec![0; room], |_| {
+                    asked += 1;
+                    asked <= most
+                });
+                assert!(asked == written || asked == most + 1, "asked of what is written alone");
+                written
+            };
+            assert_eq!(run(&[record; 3], 4 * ROOM, 9), 3);
+            assert_eq!(run(&[record; 3], 4 * ROOM, 1), 1);
+            assert_eq!(run(&[record; 3], ROOM - 1, 9), 0);
+            assert_eq!(run(&[record; 3], ROOM + length - 1, 9), 1);
+            assert_eq!(run(&[record; 3], ROOM + length, 9), 2);
+            for other in Kind::all().filter(|other| *other != kind) {
+                assert_eq!(run(&[record, record_of(other), record], 4 * ROOM, 9), 1);
             }
         }
     }

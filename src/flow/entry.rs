@@ -225,8 +225,14 @@ impl FlowEntry {
 
     #[inline]
     fn small_counts(&self) -> [u32; FLAG_COUNTS] {
-        let counts = self.flag_counts.to_le_bytes();
-        std::array::from_fn(|bit| u32::from(if bit < 8 { counts[bit] } else { self.ae_count }))
+        // Octets next to each other in memory, and not a number's: those are widened eight at once.
+        let octets: &[u8; 8] = bytemuck::cast_ref(&self.flag_counts);
+        let mut counts = [0; FLAG_COUNTS];
+        for (bit, count) in counts[..8].iter_mut().enumerate() {
+            *count = u32::from(octets[if cfg!(target_endian = "little") { bit } else { 7 - bit }]);
+        }
+        counts[8] = u32::from(self.ae_count);
+        counts
     }
 
     /// Frees the slot; `next` is the free slot after it. The timer is kept: it still stands on the wheel.
@@ -266,15 +272,15 @@ impl FlowEntry {
             record.destination = pair.destination;
             record.ip_version = IpVersion::V6;
         }
-        record.start = Timestamp::from_nanos(self.first);
-        record.end = Timestamp::from_nanos(self.last);
-        record.ended = ended;
-        record.packets = u64::from(self.packets);
+        record.start = Timestamp::again(self.first);
+        record.end = Timestamp::again(self.last);
         record.octets = self.octets;
+        record.packets = u64::from(self.packets);
+        record.ended = ended;
         record.flag_counts = self.small_counts();
-        record.interface = self.interface;
         record.source_port = self.source_port;
         record.destination_port = self.destination_port;
+        record.interface = self.interface;
         record.initial_flags = self.initial_flags;
         record.later_flags = self.later_flags;
         record.vlan = self.vlan;

@@ -10,7 +10,10 @@ use crate::time::Timestamp;
 pub const FLAG_COUNTS: usize = 9;
 
 /// A finished Flow. Plain data; each field is measured over the packets of this record alone.
+///
+/// Fields that stand side by side in a table's entry do so here, so that several are copied at once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
 pub struct FlowRecord {
     /// Source address; IPv4 in the first four octets, the others 0.
     pub source: [u8; 16],
@@ -20,20 +23,20 @@ pub struct FlowRecord {
     pub start: Timestamp,
     /// Timestamp of the latest packet.
     pub end: Timestamp,
-    /// When on the observation clock the record was due: its deadline, or the clock where it was ended early.
-    pub ended: Timestamp,
-    /// Packets.
-    pub packets: u64,
     /// Octets of the packets, IP headers included.
     pub octets: u64,
+    /// Packets.
+    pub packets: u64,
+    /// When on the observation clock the record was due: its deadline, or the clock where it was ended early.
+    pub ended: Timestamp,
     /// For each named TCP flag, by its bit number (FIN 0 … AE 8), the packets that carried it.
     pub flag_counts: [u32; FLAG_COUNTS],
-    /// The interface the first packet came in by.
-    pub interface: u32,
     /// Source port; 0 where there is none.
     pub source_port: u16,
     /// Destination port; ICMP type × 256 + code; 0 where there is none.
     pub destination_port: u16,
+    /// The interface the first packet came in by.
+    pub interface: u32,
     /// TCP flags of the first packet read.
     pub initial_flags: u16,
     /// The OR of the TCP flags of all other packets.
