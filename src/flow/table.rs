@@ -67,8 +67,6 @@ pub struct FlowTable {
     index: Index,
     wheel: Wheel,
     wide: HashMap<u32, WideCounts, RandomState>,
-    /// The hash of a slot's Flow, kept apart from the entry: only ending a Flow needs it.
-    hashes: Region<u32>,
     live: usize,
     /// Slots that were ever used.
     used: u32,
@@ -90,7 +88,6 @@ impl FlowTable {
             deadlines,
             entries: Region::reserve(max_flows).map_err(failed)?,
             pairs: Region::reserve(max_flows).map_err(failed)?,
-            hashes: Region::reserve(max_flows).map_err(failed)?,
             index: Index::new(max_flows).map_err(failed)?,
             wheel: Wheel::new(deadlines.nearest_nanos().min(LONGEST_TURN_NANOS)),
             wide: HashMap::with_hasher(RandomState::new()),
@@ -266,8 +263,7 @@ impl FlowTable {
             self.free = self.entries.as_slice()[slot as usize].next_free();
             slot
         };
-        let hash = packet.hash;
-        if self.index.insert(hash, slot).is_err() {
+        if self.index.insert(packet.hash, slot).is_err() {
             // Too many hashes crowd in one place of the index. The packet gets a record of its own rather than being
             // counted nowhere.
             let entry = &mut self.entries.as_mut_slice()[slot as usize];
@@ -279,7 +275,6 @@ impl FlowTable {
             self.evicted += 1;
             return;
         }
-        self.hashes.as_mut_slice()[slot as usize] = hash;
         self.live += 1;
         if packet.ip_version == IpVersion::V6 {
             self.pairs.as_mut_slice()[slot as usize] = seen.pair();
@@ -327,7 +322,7 @@ impl FlowTable {
     #[inline]
     fn end(&mut self, slot: u32, reason: EndReason, ended: Timestamp, sink: &mut impl RecordSink) {
         self.report(slot, reason, ended, sink);
-        self.index.remove(self.hashes.as_slice()[slot as usize], slot);
+        self.index.remove(slot);
         self.entries.as_mut_slice()[slot as usize].free(self.free);
         self.free = slot;
         self.live -= 1;
@@ -377,7 +372,7 @@ impl FlowTable {
     #[inline(always)]
     fn ask_for_entry(&self, slot: u32) {
         prefetch(self.entries.as_slice(), slot as usize);
-        prefetch(self.hashes.as_slice(), slot as usize);
+        self.index.prefetch_hash(slot);
     }
 
     /// Asks for what it takes to end the Flow in `slot`, whose timer comes up from `place`.
@@ -385,7 +380,7 @@ impl FlowTable {
     fn ask_for_bucket(&self, slot: u32, place: Place) {
         let entry = &self.entries.as_slice()[slot as usize];
         if entry.is_live() && entry.timer == place {
-            self.index.prefetch(self.hashes.as_slice()[slot as usize]);
+            self.index.prefetch_bucket(slot);
             if entry.is_ipv6() {
                 prefetch(self.pairs.as_slice(), slot as usize);
             }
