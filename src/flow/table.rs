@@ -79,8 +79,6 @@ pub struct FlowTable {
     index: Index,
     wheel: Wheel,
     wide: HashMap<u32, WideCounts, RandomState>,
-    /// The hash of a slot's Flow, kept apart from the entry: only ending a Flow needs it.
-    hashes: Region<u32>,
     live: usize,
     /// Slots that were ever used.
     used: u32,
@@ -108,7 +106,6 @@ impl FlowTable {
             deadlines,
             entries: Region::reserve(max_flows).map_err(failed)?,
             pairs: Region::reserve(max_flows).map_err(failed)?,
-            hashes: Region::reserve(max_flows).map_err(failed)?,
             index: Index::new(max_flows).map_err(failed)?,
             wheel: Wheel::new(deadlines.nearest_nanos().min(LONGEST_TURN_NANOS)),
             wide: HashMap::with_hasher(RandomState::new()),
@@ -145,8 +142,10 @@ impl FlowTable {
 
     /// The memory that its next Flows will take, for another thread to make ready.
     pub fn upcoming(&self) -> UpcomingMemory {
-        let slots =
-            vec![(size_of::<FlowEntry>(), self.entries.pages()), (size_of::<u32>(), self.hashes.pages())];
+        let slots = vec![
+            (size_of::<FlowEntry>(), self.entries.pages()),
+            (size_of::<u32>(), self.index.hashes().pages()),
+        ];
         UpcomingMemory::new(Arc::clone(&self.progress), slots, self.index.pages())
     }
 
@@ -307,7 +306,6 @@ impl FlowTable {
             self.free = entry.next_free();
             entry.timer
         };
-        self.hashes.as_mut_slice()[slot as usize] = hash;
         self.live += 1;
         if packet.ip_version == IpVersion::V6 {
             self.pairs.as_mut_slice()[slot as usize] = seen.pair();
@@ -329,7 +327,7 @@ impl FlowTable {
             let used = self.used as usize;
             self.entries.continue_in_small_pages(used, flooded);
             self.pairs.continue_in_small_pages(used, flooded);
-            self.hashes.continue_in_small_pages(used, flooded);
+            self.index.hashes().continue_in_small_pages(used, flooded);
         }
     }
 
@@ -402,7 +400,7 @@ impl FlowTable {
     #[inline]
     fn end(&mut self, slot: u32, reason: EndReason, ended: Timestamp, sink: &mut impl RecordSink) {
         self.report(slot, reason, ended, sink);
-        self.index.remove(self.hashes.as_slice()[slot as usize], slot);
+        self.index.remove(slot);
         self.entries.as_mut_slice()[slot as usize].free(self.free);
         self.free = slot;
         self.live -= 1;
@@ -452,7 +450,7 @@ impl FlowTable {
     #[inline(always)]
     fn ask_for_entry(&self, slot: u32) {
         prefetch(self.entries.as_slice(), slot as usize);
-        prefetch(self.hashes.as_slice(), slot as usize);
+        self.index.prefetch_hash(slot);
     }
 
     /// Asks for what it takes to end the Flow in `slot`, whose timer comes up from `place`.
@@ -460,7 +458,7 @@ impl FlowTable {
     fn ask_for_bucket(&self, slot: u32, place: Place) {
         let entry = &self.entries.as_slice()[slot as usize];
         if entry.is_live() && entry.timer == place {
-            self.index.prefetch(self.hashes.as_slice()[slot as usize]);
+            self.index.prefetch_bucket(slot);
             if entry.is_ipv6() {
                 prefetch(self.pairs.as_slice(), slot as usize);
             }
