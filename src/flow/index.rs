@@ -12,7 +12,7 @@ use std::io;
 
 use bytemuck::{Pod, Zeroable};
 
-use super::memory::{Pages, Region, prefetch, which_equal};
+use super::memory::{HUGE_PAGE, Pages, Region, prefetch, which_equal};
 use super::upcoming::Growth;
 
 /// Cells of a bucket.
@@ -22,7 +22,8 @@ const CELLS: usize = 10;
 const MOST_PER_HOME: usize = 6;
 /// Buckets behind the last home, so that nothing need wrap around.
 const TAIL: usize = 64;
-/// Old buckets that move at each insertion while the index grows.
+/// Old buckets that move at each insertion while the index grows. Fewer would leave the others to fill up, and what overflows
+/// is dear to move.
 const MOVED_PER_INSERTION: usize = 4;
 const SMALLEST: usize = 128;
 const SMALLEST_SHIFT: u32 = 32 - SMALLEST.trailing_zeros();
@@ -132,7 +133,9 @@ impl Index {
     fn buckets(most: usize) -> io::Result<Region<Bucket>> {
         // Sizes double; once more for hashes that crowd.
         let homes = (most.min(MOST_SLOTS) / MOST_PER_HOME + 1).next_power_of_two() * 2;
-        Region::reserve(homes.max(SMALLEST) + TAIL)
+        let region = Region::reserve(homes.max(SMALLEST) + TAIL)?;
+        region.use_huge_pages(0, true);
+        Ok(region)
     }
 
     #[inline]
@@ -213,11 +216,10 @@ impl Index {
     #[inline]
     pub(super) fn insert(&mut self, hash: u32, slot: u32) -> io::Result<()> {
         self.hashes.as_mut_slice()[slot as usize] = hash;
-        if self.unmoved != 0 {
-            self.move_on(MOVED_PER_INSERTION);
-        } else if self.live >= self.homes() * MOST_PER_HOME {
+        if self.unmoved == 0 && self.live >= self.homes() * MOST_PER_HOME {
             self.grow()?;
         }
+        self.go_on_growing();
         while !self.put(hash, slot) {
             match self.unmoved {
                 0 => self.grow()?,
@@ -293,11 +295,17 @@ impl Index {
         self.live = 0;
     }
 
-    /// While it grows: the octets that it grows into, from the last down to the first, and how many have still to be reached.
+    /// The octets that it grows into, from the last down to the first, and how many have still to be reached; before it
+    /// grows, when it will soon, the last of them.
     pub(super) fn growth(&self) -> Option<Growth> {
         let octets = |buckets: usize| buckets * size_of::<Bucket>();
-        (self.unmoved > 0)
-            .then(|| Growth { from: octets(self.homes() / 2 + TAIL), to: octets(2 * self.unmoved) })
+        if self.unmoved > 0 {
+            return Some(Growth { from: octets(self.homes() / 2 + TAIL), to: octets(2 * self.unmoved) });
+        }
+        let to = octets(2 * self.homes());
+        let is_soon = self.live >= self.homes() * MOST_PER_HOME / 4 * 3 && to <= self.region.pages().octets();
+        is_soon
+            .then(|| Growth { from: octets(self.homes() + TAIL).max(to.saturating_sub(4 * HUGE_PAGE)), to })
     }
 
     /// The pages it is in.
@@ -323,6 +331,14 @@ impl Index {
         self.unmoved = self.homes();
         self.shift -= 1;
         Ok(())
+    }
+
+    /// Moves some buckets if it is growing.
+    #[inline(always)]
+    fn go_on_growing(&mut self) {
+        if self.unmoved != 0 {
+            self.move_on(MOVED_PER_INSERTION);
+        }
     }
 
     /// Moves all that has its home in the last `count` buckets that have not moved.
@@ -431,8 +447,9 @@ impl Index {
         slot: u32,
         mut is_it: impl FnMut(u32) -> bool,
     ) -> io::Result<Option<u32>> {
-        if self.unmoved == 0 && self.live < self.homes() * MOST_PER_HOME {
-            let home = (hash >> self.shift) as usize;
+        if self.live < self.homes() * MOST_PER_HOME {
+            self.go_on_growing();
+            let home = self.home(hash);
             let bucket = &mut self.region.as_mut_slice()[home];
             let mut bits = bucket.matches(hash);
             while bits != 0 {
@@ -546,7 +563,7 @@ mod tests {
         let hash =
             |slot: u32| slot.wrapping_mul(0x9e37_79b9) ^ slot.wrapping_mul(0x85eb_ca6b).rotate_left(13);
         let mut index = Index::new(900_000).unwrap();
-        let is_left = |slot: u32, next: u32| slot % 3 != 0 || next - slot < 1000;
+        let is_left = |slot: u32, next: u32| !slot.is_multiple_of(3) || next - slot < 1000;
         for slot in 0..900_000u32 {
             index.insert(hash(slot), slot).unwrap();
             if slot >= 1000 && slot % 3 == 1 {

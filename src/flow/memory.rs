@@ -6,8 +6,8 @@
 //! write, and the comparison of sixteen numbers at once.
 
 use std::io;
-use std::marker::PhantomData;
 use std::ops::Range;
+use std::ptr::NonNull;
 use std::sync::Arc;
 
 use bytemuck::Pod;
@@ -18,9 +18,13 @@ use memmap2::{MmapOptions, MmapRaw};
 /// An array of `T`, all zero bits at first.
 pub(super) struct Region<T> {
     pages: Pages,
+    /// Where they are.
+    start: NonNull<T>,
     length: usize,
-    element: PhantomData<T>,
 }
+
+// SAFETY: it owns its elements, as a `Vec` does; others that have the pages cannot reach what is in them.
+unsafe impl<T: Send> Send for Region<T> {}
 
 impl<T: Pod> Region<T> {
     /// Reserves room for `length` elements.
@@ -31,12 +35,8 @@ impl<T: Pod> Region<T> {
         const { assert!(align_of::<T>() <= PAGE, "a mapping is aligned to a page, not more") };
         let octets = length.checked_mul(size_of::<T>()).ok_or(io::ErrorKind::OutOfMemory)?.max(1);
         let map = MmapRaw::from(MmapOptions::new().len(octets).no_reserve_swap().map_anon()?);
-        // Small regions would waste a huge page, and a kernel without them is slower, not wrong.
-        #[cfg(target_os = "linux")]
-        if octets >= HUGE_PAGE {
-            let _ = map.advise(Advice::HugePage);
-        }
-        Ok(Region { pages: Pages(Arc::new(map)), length, element: PhantomData })
+        let start = NonNull::new(map.as_mut_ptr().cast()).ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(Region { pages: Pages(Arc::new(map)), start, length })
     }
 
     #[inline]
@@ -44,13 +44,13 @@ impl<T: Pod> Region<T> {
         // SAFETY: the mapping holds `length` elements, is page-aligned (`reserve` refuses types that want more), lives as
         // long as `self`, and any octets are a valid `T: Pod`. Others that have the pages cannot reach what is in them.
         // bytemuck's checked cast does the same and was rejected for its checks on each access.
-        unsafe { std::slice::from_raw_parts(self.pages.0.as_ptr().cast(), self.length) }
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.length) }
     }
 
     #[inline]
     pub(super) fn as_mut_slice(&mut self) -> &mut [T] {
         // SAFETY: as above, and `&mut self` makes the borrow the only one.
-        unsafe { std::slice::from_raw_parts_mut(self.pages.0.as_mut_ptr().cast(), self.length) }
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.length) }
     }
 
     /// Zeroes the first `used` elements, behind which all are zero, and gives their memory back.
@@ -67,25 +67,26 @@ impl<T: Pod> Region<T> {
         self.as_mut_slice()[..used].fill(T::zeroed());
     }
 
-    /// Whether what lies behind the first `length` elements is to come in small pages, as far as it is not there yet.
+    /// Whether what begins with element `from` is to come in huge pages, as far as it is not there yet; until this is said, it
+    /// comes in small ones.
     ///
-    /// The other pages are huge, which is good for whatever is looked up often. What is written once, one element after the
-    /// other, costs no more in small pages, and a virtual machine's host that takes free memory back takes what huge
-    /// pages are made of, to return it slowly: a SYN flood that fills huge pages took up to twice as long.
-    pub(super) fn continue_in_small_pages(&self, length: usize, small: bool) {
+    /// Huge pages are good for what is looked up often. What is written once, one element after the other, costs no more in
+    /// small ones, and a virtual machine's host that takes free memory back takes what huge pages are made of, to
+    /// return it slowly: a SYN flood that fills huge pages took up to twice as long.
+    pub(super) fn use_huge_pages(&self, from: usize, huge: bool) {
         #[cfg(target_os = "linux")]
         {
             let map = &self.pages.0;
             let start = map.as_ptr().addr();
-            let from = (start + length * size_of::<T>()).next_multiple_of(HUGE_PAGE) - start;
-            if map.len() >= HUGE_PAGE && from < map.len() {
-                let advice = if small { Advice::NoHugePage } else { Advice::HugePage };
+            let from = (start + from * size_of::<T>()).next_multiple_of(HUGE_PAGE) - start;
+            if from < map.len() {
+                let advice = if huge { Advice::HugePage } else { Advice::NoHugePage };
                 // A kernel without huge pages is slower, not wrong.
                 let _ = map.advise_range(advice, from, map.len() - from);
             }
         }
         #[cfg(not(target_os = "linux"))]
-        let _ = (length, small);
+        let _ = (from, huge);
     }
 
     /// The pages, for another thread to make ready.
@@ -239,21 +240,24 @@ mod tests {
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn an_array_continues_in_small_pages_and_in_huge_ones_again() {
+    fn an_array_goes_on_in_huge_pages_in_small_ones_and_in_huge_ones_again() {
         let mut region: Region<u64> = Region::reserve(8 * HUGE_PAGE / 8).unwrap();
         let start = region.as_slice().as_ptr().addr();
         let second = (start + 1).next_multiple_of(HUGE_PAGE);
         region.as_mut_slice()[0] = 7;
-        if !has(start, "hg") {
+        region.use_huge_pages(1, true);
+        assert!(!has(start, "hg"));
+        if !has(second, "hg") {
             println!("SKIPPED: this kernel has no huge pages");
             return;
         }
-        region.continue_in_small_pages(1, true);
-        assert!(has(start, "hg") && has(second, "nh"));
-        region.continue_in_small_pages(1, false);
-        assert!(has(start, "hg"));
+        let third = second + HUGE_PAGE;
+        region.use_huge_pages((second - start) / 8 + 1, false);
+        assert!(has(second, "hg") && has(third, "nh"));
+        region.use_huge_pages((second - start) / 8 + 1, true);
+        assert!(has(third, "hg"));
         // Behind the last huge page there is nothing to be said.
-        region.continue_in_small_pages(8 * HUGE_PAGE / 8, true);
-        assert!(has(start, "hg"));
+        region.use_huge_pages(8 * HUGE_PAGE / 8, false);
+        assert!(has(third, "hg"));
     }
 }

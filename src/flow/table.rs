@@ -102,7 +102,7 @@ impl FlowTable {
         let max_flows = options.max_flows.clamp(1, MOST_FLOWS);
         let failed = |source| TableError::Memory { max_flows, source };
         let deadlines = Deadlines::new(&options.timeouts);
-        Ok(FlowTable {
+        let table = FlowTable {
             deadlines,
             entries: Region::reserve(max_flows).map_err(failed)?,
             pairs: Region::reserve(max_flows).map_err(failed)?,
@@ -118,7 +118,9 @@ impl FlowTable {
             metered_before_page: 0,
             is_flooded: false,
             progress: Arc::default(),
-        })
+        };
+        table.use_huge_pages(true);
+        Ok(table)
     }
 
     /// Live Flows.
@@ -324,11 +326,17 @@ impl FlowTable {
 
     fn set_flooded(&mut self, flooded: bool) {
         if flooded != std::mem::replace(&mut self.is_flooded, flooded) {
-            let used = self.used as usize;
-            self.entries.continue_in_small_pages(used, flooded);
-            self.pairs.continue_in_small_pages(used, flooded);
-            self.index.hashes().continue_in_small_pages(used, flooded);
+            self.use_huge_pages(!flooded);
         }
+    }
+
+    /// Whether slots that were never used come in huge pages. The first few come in small ones in any case: a little traffic
+    /// needs no more.
+    fn use_huge_pages(&self, huge: bool) {
+        let from = self.used.max(1) as usize;
+        self.entries.use_huge_pages(from, huge);
+        self.pairs.use_huge_pages(from, huge);
+        self.index.hashes().use_huge_pages(from, huge);
     }
 
     /// Makes a table that is full or empty ready for one more Flow.
