@@ -529,6 +529,7 @@ impl FlowTable {
     /// Ends all Flows: those whose deadline `clock` has reached for their own reason, the others by force.
     pub fn drain(&mut self, clock: Timestamp, sink: &mut impl RecordSink) {
         for slot in 0..self.used {
+            prefetch(self.entries.as_slice(), slot as usize + AHEAD);
             let entry = &self.entries.as_slice()[slot as usize];
             if !entry.is_live() {
                 continue;
