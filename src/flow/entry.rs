@@ -55,7 +55,8 @@ pub(super) struct FlowEntry {
     initial_flags: u16,
     later_flags: u16,
     vlan: u16,
-    /// Where on the wheel the timer that counts is; [`NO_TIMER`] for none. A free slot keeps it.
+    /// Where on the wheel the timer that counts is; [`NO_TIMER`] for none. A free slot keeps it;
+    /// in one that was never used it means nothing.
     pub(super) timer: u16,
     protocol: u8,
     tos: u8,
@@ -248,11 +249,6 @@ impl FlowEntry {
         u32::from_ne_bytes(self.source)
     }
 
-    /// A slot that was never used.
-    pub(super) fn unused() -> FlowEntry {
-        FlowEntry { timer: NO_TIMER, ..FlowEntry::zeroed() }
-    }
-
     /// Writes the record of this Flow, which ended for `end_reason` when the clock was `ended`, with the counts that are here:
     /// [`WideCounts`] are the caller's to add. `pair` gives the address pair beside it, and is asked over IPv6 alone.
     #[inline(always)]
@@ -308,7 +304,7 @@ mod tests {
     #[test]
     fn every_flag_is_counted_past_what_an_octet_holds() {
         for bits in [0x1ff, 0x155, 0x0aa, 0x010, 0xe00] {
-            let mut entry = FlowEntry::unused();
+            let mut entry = FlowEntry::zeroed();
             let mut wide = WideCounts::default();
             let one = Observation { tcp_flags: bits, ..Observation::default() };
             entry.begin(&one, NO_TIMER);

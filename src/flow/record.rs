@@ -11,7 +11,7 @@ pub const FLAG_COUNTS: usize = 9;
 
 /// A finished Flow. Plain data; each field is measured over the packets of this record alone.
 ///
-/// Fields that stand side by side in a table's entry do so here, so that several are copied at once.
+/// Times, ports, flags and the like stand in runs as they do in a table's entry, so that several are copied at once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct FlowRecord {

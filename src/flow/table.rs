@@ -12,6 +12,7 @@ use std::io;
 use std::sync::Arc;
 
 use ahash::RandomState;
+use bytemuck::Zeroable;
 use thiserror::Error;
 
 use crate::decode::{IpVersion, tcp_flags};
@@ -30,6 +31,8 @@ use crate::time::Timestamp;
 const AHEAD: usize = 32;
 /// Entries in a huge page.
 const ENTRIES_PER_PAGE: usize = HUGE_PAGE / size_of::<FlowEntry>();
+/// A flood is over when so many packets have not filled a huge page of entries.
+const CALM_AFTER: u64 = 64 * ENTRIES_PER_PAGE as u64;
 const NO_SLOT: u32 = u32::MAX;
 /// A turn of the wheel is no longer than this, whatever the timeouts: a Flow then ends within a tenth of a second or two of
 /// its deadline. Timers further ahead are put back when they come up.
@@ -119,7 +122,7 @@ impl FlowTable {
             is_flooded: false,
             progress: Arc::default(),
         };
-        table.use_huge_pages(true);
+        table.use_huge_pages(1, true);
         Ok(table)
     }
 
@@ -181,6 +184,11 @@ impl FlowTable {
             }
         }
         self.metered += packets.len() as u64;
+        if self.is_flooded && self.metered - self.metered_before_page > CALM_AFTER {
+            // Those that are there become huge in the kernel's own time.
+            self.set_flooded(false);
+            self.use_huge_pages(0, true);
+        }
         let used = if self.is_flooded { self.used } else { 0 };
         self.progress.set(used, self.index.growth());
     }
@@ -326,17 +334,16 @@ impl FlowTable {
 
     fn set_flooded(&mut self, flooded: bool) {
         if flooded != std::mem::replace(&mut self.is_flooded, flooded) {
-            self.use_huge_pages(!flooded);
+            // The first few come in small ones in any case: a little traffic needs no more.
+            self.use_huge_pages(self.used.max(1), !flooded);
         }
     }
 
-    /// Whether slots that were never used come in huge pages. The first few come in small ones in any case: a little traffic
-    /// needs no more.
-    fn use_huge_pages(&self, huge: bool) {
-        let from = self.used.max(1) as usize;
-        self.entries.use_huge_pages(from, huge);
-        self.pairs.use_huge_pages(from, huge);
-        self.index.hashes().use_huge_pages(from, huge);
+    /// Whether the slots from this one on are to be in huge pages.
+    fn use_huge_pages(&self, from: u32, huge: bool) {
+        self.entries.use_huge_pages(from as usize, huge);
+        self.pairs.use_huge_pages(from as usize, huge);
+        self.index.hashes().use_huge_pages(from as usize, huge);
     }
 
     /// Makes a table that is full or empty ready for one more Flow.
@@ -355,7 +362,7 @@ impl FlowTable {
     #[cold]
     #[inline(never)]
     fn report_alone(&mut self, seen: Seen<'_>, sink: &mut impl RecordSink) {
-        let mut entry = FlowEntry::unused();
+        let mut entry = FlowEntry::zeroed();
         entry.begin(seen.packet, NO_TIMER);
         let (reason, ended) = (EndReason::LackOfResources, seen.packet.clock);
         sink.put(|record| entry.report(|| seen.pair(), reason, ended, record));
@@ -629,6 +636,14 @@ pub(crate) mod tests {
         assert!(table.is_flooded);
         assert!(upcoming.make_ready());
         fill(&mut table, 6 * page + batch, 2);
+        assert!(!table.is_flooded);
+        fill(&mut table, 8 * page + batch, 0);
+        assert!(table.is_flooded);
+        // No more of them, and it is over.
+        let again = flood(0, 1024);
+        for _ in 0..=CALM_AFTER / 1024 {
+            table.observe(&again, &mut sink);
+        }
         assert!(!table.is_flooded);
         table.drain(Timestamp::from_nanos(2 * S), &mut sink);
         assert_eq!(records.len() as u32, flows);
