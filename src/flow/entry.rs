@@ -9,7 +9,7 @@ use crate::decode::{IpVersion, tcp_flags, widened};
 use crate::flow::EndReason;
 use crate::flow::observation::{Observation, Seen};
 use crate::flow::record::{FLAG_COUNTS, FlowRecord};
-use crate::flow::wheel::{NO_TIMER, Place};
+use crate::flow::wheel::Place;
 use crate::time::Timestamp;
 
 /// Source and destination address of an IPv6 Flow.
@@ -55,8 +55,8 @@ pub(super) struct FlowEntry {
     initial_flags: u16,
     later_flags: u16,
     vlan: u16,
-    /// Where on the wheel the timer that counts is; [`NO_TIMER`] for none. A free slot keeps it;
-    /// in one that was never used it means nothing.
+    /// Where on the wheel the timer that counts is; [`NO_TIMER`](crate::flow::wheel::NO_TIMER) for none. A free slot keeps
+    /// it; in one that was never used it means nothing.
     pub(super) timer: u16,
     protocol: u8,
     tos: u8,
@@ -294,6 +294,7 @@ impl FlowEntry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::flow::wheel::NO_TIMER;
 
     #[test]
     fn an_entry_is_one_cache_line() {

@@ -221,9 +221,11 @@ impl Index {
         }
         self.go_on_growing();
         while !self.put(hash, slot) {
-            match self.unmoved {
-                0 => self.grow()?,
-                _ => self.move_on(usize::MAX),
+            if self.unmoved != 0 {
+                self.move_on(usize::MAX);
+            } else if let Err(refused) = self.grow() {
+                self.came_back(self.home(hash), self.homes() + TAIL);
+                return Err(refused);
             }
         }
         self.live += 1;
@@ -270,14 +272,14 @@ impl Index {
             let went_on = |bucket: &Bucket| {
                 (0..CELLS).any(|cell| bucket.is_used(cell) && self.home(self.hash(bucket.slots[cell])) <= at)
             };
-            let mut is_led_past = true;
+            let mut is_led_past = false;
             for next in &self.region.as_slice()[at + 1..] {
                 if went_on(next) {
+                    is_led_past = true;
                     // And so it did from the buckets before, if its home lies there; else they are found out one by one.
                     break;
                 }
                 if !next.goes_on() {
-                    is_led_past = false;
                     break;
                 }
             }
@@ -295,8 +297,7 @@ impl Index {
         self.live = 0;
     }
 
-    /// The octets that it grows into, from the last down to the first, and how many have still to be reached; before it
-    /// grows, when it will soon, the last of them.
+    /// Where it grows to, as far as that has still to be reached; before it grows, when it will soon, the last part of it.
     pub(super) fn growth(&self) -> Option<Growth> {
         let octets = |buckets: usize| buckets * size_of::<Bucket>();
         if self.unmoved > 0 {
@@ -424,7 +425,7 @@ impl Index {
                     debug_assert!(has_room);
                 }
             }
-            if !bucket.goes_on() {
+            if !bucket.goes_on() || at + 1 == self.region.as_slice().len() {
                 break;
             }
             at += 1;
@@ -624,6 +625,6 @@ mod tests {
             assert_eq!(index.find(hash, |s| s == slot), Some(slot));
             index.remove(slot);
         }
-        assert_eq!((index.live, index.find(hash, |_| true)), (0, None));
+        assert_eq!((index.live, index.find(hash, |_| true), goes_on(&index)), (0, None, 0));
     }
 }

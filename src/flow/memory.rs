@@ -2,8 +2,8 @@
 //!
 //! A [`Region`] of a hundred million entries costs address space and nothing else until it is used, never moves and
 //! never copies, and its zeroed pages come from the kernel. At ten million Flows huge pages take some 40 % off an
-//! update. This is the one file of the table with `unsafe`: the view of a mapping as an array, prefetches to read and to
-//! write, and the comparison of sixteen numbers at once.
+//! update. This is the one file of the table with `unsafe`: the view of a mapping as an array, its memory given
+//! back, prefetches to read and to write, and the comparison of sixteen numbers at once.
 
 use std::io;
 use std::ops::Range;
@@ -53,10 +53,10 @@ impl<T: Pod> Region<T> {
         unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.length) }
     }
 
-    /// Zeroes the first `used` elements, behind which all are zero, and gives their memory back.
+    /// Zeroes the first `used` elements, behind which all are zero, and gives their memory back if it is worth while.
     pub(super) fn clear(&mut self, used: usize) {
         #[cfg(target_os = "linux")]
-        {
+        if used * size_of::<T>() > KEPT_OCTETS {
             let pages = &self.pages.0;
             // SAFETY: what is given back reads as zero bits from then on, which any `T: Pod` may be, and `&mut self` makes sure
             // that nobody looks at it meanwhile.
@@ -68,7 +68,7 @@ impl<T: Pod> Region<T> {
     }
 
     /// Whether what begins with element `from` is to come in huge pages, as far as it is not there yet; until this is said, it
-    /// comes in small ones.
+    /// comes as the system likes, which is in small ones unless it was told otherwise.
     ///
     /// Huge pages are good for what is looked up often. What is written once, one element after the other, costs no more in
     /// small ones, and a virtual machine's host that takes free memory back takes what huge pages are made of, to
@@ -95,6 +95,8 @@ impl<T: Pod> Region<T> {
     }
 }
 
+/// What is cleared is kept if it is no more than this.
+const KEPT_OCTETS: usize = 64 << 10;
 pub(super) const PAGE: usize = 4096;
 pub(super) const HUGE_PAGE: usize = 2 << 20;
 
@@ -113,7 +115,10 @@ impl Pages {
         return octets.end <= self.octets()
             && self.0.advise_range(Advice::PopulateWrite, octets.start, octets.len()).is_ok();
         #[cfg(not(target_os = "linux"))]
-        false
+        {
+            let _ = octets;
+            false
+        }
     }
 }
 

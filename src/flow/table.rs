@@ -281,7 +281,7 @@ impl FlowTable {
         self.begin_in(slot, packet, timer, sink);
     }
 
-    /// The slot of this packet's Flow; begins the Flow if there is none, and gives nothing.
+    /// The slot of this packet's Flow; begins the Flow if there is none, or reports it alone, and gives nothing.
     #[inline(always)]
     fn find_or_begin(&mut self, seen: Seen<'_>, sink: &mut impl RecordSink) -> Option<u32> {
         let packet = seen.packet;
@@ -324,7 +324,8 @@ impl FlowTable {
         None
     }
 
-    /// The next slot begins a huge page of entries. Where most packets begin Flows, few of these will be looked up again.
+    /// The next slot begins as many entries as a huge page holds. Where most packets begin Flows, few of these will be looked
+    /// up again.
     #[cold]
     #[inline(never)]
     fn begin_page(&mut self) {
@@ -334,7 +335,7 @@ impl FlowTable {
 
     fn set_flooded(&mut self, flooded: bool) {
         if flooded != std::mem::replace(&mut self.is_flooded, flooded) {
-            // The first few come in small ones in any case: a little traffic needs no more.
+            // The first few stay in small ones: a little traffic needs no more.
             self.use_huge_pages(self.used.max(1), !flooded);
         }
     }
@@ -535,6 +536,8 @@ impl FlowTable {
 
     /// Ends all Flows: those whose deadline `clock` has reached for their own reason, the others by force.
     pub fn drain(&mut self, clock: Timestamp, sink: &mut impl RecordSink) {
+        // What comes next will be less, if anything.
+        self.progress.set(0, None);
         for slot in 0..self.used {
             prefetch(self.entries.as_slice(), slot as usize + AHEAD);
             let entry = &self.entries.as_slice()[slot as usize];

@@ -28,7 +28,7 @@ pub(super) struct Progress {
 pub(super) struct Growth {
     /// The first octet.
     pub from: usize,
-    /// The last but one that has not been reached: it is used from the last octet down to the first.
+    /// The one behind the last that has not been reached: it is used from the end down to the first.
     pub to: usize,
 }
 

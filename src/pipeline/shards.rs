@@ -72,7 +72,7 @@ fn to_shard(intakes: usize, meter: &Meter) -> (Vec<Lane>, FromIntakes) {
         made: 1,
         together: 1,
         held: Vec::new(),
-        // One intake is enough.
+        // One intake is enough, and files have no more; of several live ones the first helps when it waits.
         upcoming: (intake == 0).then(|| meter.upcoming()),
         gauges: Arc::clone(&meter.gauges),
     };
