@@ -9,7 +9,8 @@
 //! place where packets are dropped, and counted. Shutdown runs down the path: the intake ends, the shards drain their
 //! tables, the exporters flush and close. With no shards all of it happens on the calling thread, without a channel; with one,
 //! its exporters run on its thread if all are light ([`crate::export::Exporter::is_light`]), and it hashes the packets as long as
-//! it has less to do than the intake.
+//! it has less to do than the intake. An intake that has less to do than its shard has the kernel find the memory that the
+//! shard's table will use next ([`crate::flow::upcoming`]).
 //!
 //! Files and a single capture thread are one intake, [`Pipeline`]; several capture threads are one each, [`spread`].
 

@@ -10,6 +10,9 @@
 //! Packet ─ clock, hash ─► Observations ─ route ─► FlowTable ─► FlowRecord
 //!                                                 index (hash → slot) ─► entries ─► wheel (deadlines)
 //! ```
+//!
+//! What a table keeps of its Flows lies in arrays that are reserved whole and become memory as they are used; in a flood of new
+//! Flows another thread makes the next of it ready ([`upcoming`]).
 
 pub mod clock;
 mod entry;

@@ -88,11 +88,13 @@ pub struct FlowTable {
     free: u32,
     max_flows: usize,
     evicted: u64,
-    /// Packets metered in full batches before this one, and as it stood when the last huge page of entries was begun.
+    /// Packets of the batches before this one.
     metered: u64,
+    /// The same when the last huge page of entries was begun.
     metered_before_page: u64,
     /// Most packets begin Flows.
     is_flooded: bool,
+    /// What others are told of it.
     progress: Arc<Progress>,
 }
 

@@ -17,7 +17,7 @@ const SLOTS_AT_ONCE: usize = 1 << 12;
 /// How far a table has come.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
-    /// Slots that were ever used.
+    /// Slots that were ever used; 0 where no flood asks for more.
     used: AtomicU64,
     growth_from: AtomicU64,
     growth_to: AtomicU64,
@@ -62,7 +62,8 @@ impl UpcomingMemory {
         UpcomingMemory { progress, slots, ready: 0, index, index_ready: 0, is_refused: false }
     }
 
-    /// Makes some of it ready, a tenth of a millisecond's work or some; false if nothing more is to be done for now.
+    /// Makes some of it ready, which takes a fraction of a millisecond, or some where a host is slow; false if nothing more is to be
+    /// done for now.
     pub fn make_ready(&mut self) -> bool {
         !self.is_refused && (self.make_slots_ready() || self.make_index_ready())
     }
