@@ -437,7 +437,7 @@ impl Index {
 
     /// The slot with this hash that satisfies `is_it`; if there is none, adds `slot`, which is then in the index as after
     /// [`Index::insert`]. One walk, where a look-up and an insertion are two, save where something had to go on from the home
-    /// bucket or has to move.
+    /// bucket or the index begins to grow.
     ///
     /// # Errors
     /// As [`Index::insert`].

@@ -1,9 +1,9 @@
-//! Memory for big arrays that are touched at random: reserved whole, resident only where touched, in huge pages.
+//! Memory for big arrays that are touched at random: reserved whole, resident only where touched, in huge pages or small ones.
 //!
 //! A [`Region`] of a hundred million entries costs address space and nothing else until it is used, never moves and
 //! never copies, and its zeroed pages come from the kernel. At ten million Flows huge pages take some 40 % off an
-//! update. This is the one file of the table with `unsafe`: the view of a mapping as an array, its memory given
-//! back, prefetches to read and to write, and the comparison of sixteen numbers at once.
+//! update. This is the one file of the table with `unsafe`: the view of a mapping as an array, its way to another
+//! thread, its memory given back, prefetches to read and to write, and the comparison of sixteen numbers at once.
 
 use std::io;
 use std::ops::Range;
