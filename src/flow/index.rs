@@ -304,9 +304,9 @@ impl Index {
             return Some(Growth { from: octets(self.homes() / 2 + TAIL), to: octets(2 * self.unmoved) });
         }
         let to = octets(2 * self.homes());
-        let is_soon = self.live >= self.homes() * MOST_PER_HOME / 4 * 3 && to <= self.region.pages().octets();
-        is_soon
-            .then(|| Growth { from: octets(self.homes() + TAIL).max(to.saturating_sub(4 * HUGE_PAGE)), to })
+        let is_soon =
+            self.live >= self.homes() * MOST_PER_HOME / 16 * 15 && to <= self.region.pages().octets();
+        is_soon.then(|| Growth { from: octets(self.homes() + TAIL).max(to.saturating_sub(HUGE_PAGE)), to })
     }
 
     /// The pages it is in.

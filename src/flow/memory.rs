@@ -5,6 +5,7 @@
 //! update. This is the one file of the table with `unsafe`: the view of a mapping as an array, its way to another
 //! thread, its memory given back, prefetches to read and to write, and the comparison of sixteen numbers at once.
 
+use std::alloc::Layout;
 use std::io;
 use std::ops::Range;
 use std::ptr::NonNull;
@@ -53,6 +54,18 @@ impl<T: Pod> Region<T> {
         unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.length) }
     }
 
+    /// Twice as many elements: they move.
+    #[cold]
+    pub(super) fn grow(&mut self) {
+        let length = 2 * self.length;
+        let Ok(mut grown) = Region::reserve(length) else {
+            // As a `Vec` ends where there is no memory.
+            std::alloc::handle_alloc_error(Layout::array::<T>(length).unwrap_or(Layout::new::<T>()));
+        };
+        grown.as_mut_slice()[..self.length].copy_from_slice(self.as_slice());
+        *self = grown;
+    }
+
     /// Zeroes the first `used` elements, behind which all are zero, and gives their memory back if it is worth while.
     pub(super) fn clear(&mut self, used: usize) {
         #[cfg(target_os = "linux")]
@@ -77,8 +90,7 @@ impl<T: Pod> Region<T> {
         #[cfg(target_os = "linux")]
         {
             let map = &self.pages.0;
-            let start = map.as_ptr().addr();
-            let from = (start + from * size_of::<T>()).next_multiple_of(HUGE_PAGE) - start;
+            let from = self.pages.huge_page_after(from * size_of::<T>());
             if from < map.len() {
                 let advice = if huge { Advice::HugePage } else { Advice::NoHugePage };
                 // A kernel without huge pages is slower, not wrong.
@@ -107,6 +119,12 @@ pub(super) struct Pages(Arc<MmapRaw>);
 impl Pages {
     pub(super) fn octets(&self) -> usize {
         self.0.len()
+    }
+
+    /// Where the first huge page begins that lies behind these first octets.
+    pub(super) fn huge_page_after(&self, octets: usize) -> usize {
+        let start = self.0.as_ptr().addr();
+        (start + octets).next_multiple_of(HUGE_PAGE) - start
     }
 
     /// Has the kernel find memory for these octets before they are used; false if it does not do that.

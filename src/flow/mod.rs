@@ -11,8 +11,8 @@
 //!                                                 index (hash → slot) ─► entries ─► wheel (deadlines)
 //! ```
 //!
-//! What a table keeps of its Flows lies in arrays that are reserved whole and become memory as they are used; in a flood of new
-//! Flows another thread makes the next of it ready ([`upcoming`]).
+//! What a table keeps of its Flows lies in arrays that are reserved whole and become memory as they are used; a thread that
+//! would else wait for the table makes the next of it ready ([`upcoming`]).
 
 pub mod clock;
 mod entry;

@@ -22,7 +22,7 @@ use crate::flow::index::{Index, MOST_SLOTS};
 use crate::flow::memory::{HUGE_PAGE, Region, prefetch};
 use crate::flow::observation::{Observation, Seen};
 use crate::flow::record::RecordSink;
-use crate::flow::upcoming::{Progress, UpcomingMemory};
+use crate::flow::upcoming::{Array, Progress, UpcomingMemory};
 use crate::flow::wheel::{NO_TIMER, Place, Taken, Wheel};
 use crate::flow::{EndReason, Observations, Timeouts};
 use crate::time::Timestamp;
@@ -85,6 +85,8 @@ pub struct FlowTable {
     live: usize,
     /// Slots that were ever used.
     used: u32,
+    /// The last slot of an IPv6 Flow, if there was one, and one more.
+    pairs_used: u32,
     free: u32,
     max_flows: usize,
     evicted: u64,
@@ -112,10 +114,12 @@ impl FlowTable {
             entries: Region::reserve(max_flows).map_err(failed)?,
             pairs: Region::reserve(max_flows).map_err(failed)?,
             index: Index::new(max_flows).map_err(failed)?,
-            wheel: Wheel::new(deadlines.nearest_nanos().min(LONGEST_TURN_NANOS)),
+            wheel: Wheel::new(deadlines.nearest_nanos().min(LONGEST_TURN_NANOS), max_flows)
+                .map_err(failed)?,
             wide: HashMap::with_hasher(RandomState::new()),
             live: 0,
             used: 0,
+            pairs_used: 0,
             free: NO_SLOT,
             max_flows,
             evicted: 0,
@@ -149,11 +153,9 @@ impl FlowTable {
 
     /// The memory that its next Flows will take, for another thread to make ready.
     pub fn upcoming(&self) -> UpcomingMemory {
-        let slots = vec![
-            (size_of::<FlowEntry>(), self.entries.pages()),
-            (size_of::<u32>(), self.index.hashes().pages()),
-        ];
-        UpcomingMemory::new(Arc::clone(&self.progress), slots, self.index.pages())
+        let arrays =
+            [self.entries.pages(), self.pairs.pages(), self.index.hashes().pages(), self.wheel.pages()];
+        UpcomingMemory::new(Arc::clone(&self.progress), arrays, self.index.pages())
     }
 
     /// Meters a batch of packets, in order; the records of Flows that end go to `sink`.
@@ -191,8 +193,22 @@ impl FlowTable {
             self.is_flooded = false;
             self.use_huge_pages(0, true);
         }
-        let used = if self.is_flooded { self.used } else { 0 };
-        self.progress.set(used, self.index.growth());
+        self.tell_progress();
+    }
+
+    /// Tells how far it has come, for its upcoming memory to be made ready.
+    #[inline]
+    fn tell_progress(&self) {
+        let used = self.used as usize;
+        if used < ENTRIES_PER_PAGE / 2 {
+            return; // so few are not worth while
+        }
+        self.progress.set_used(Array::Entries, used * size_of::<FlowEntry>());
+        self.progress.set_used(Array::Pairs, self.pairs_used as usize * size_of::<AddressPair>());
+        self.progress.set_used(Array::Hashes, used * size_of::<u32>());
+        self.progress.set_used(Array::Timers, self.wheel.octets_used());
+        self.progress.set_flooded(self.is_flooded);
+        self.progress.set_growth(self.index.growth());
     }
 
     /// The slot that this packet's Flow is probably in, and its entry asked for.
@@ -321,6 +337,7 @@ impl FlowTable {
         self.live += 1;
         if packet.ip_version == IpVersion::V6 {
             self.pairs.as_mut_slice()[slot as usize] = seen.pair();
+            self.pairs_used = self.pairs_used.max(slot + 1);
         }
         self.begin_in(slot, packet, timer, sink);
         None
@@ -539,7 +556,7 @@ impl FlowTable {
     /// Ends all Flows: those whose deadline `clock` has reached for their own reason, the others by force.
     pub fn drain(&mut self, clock: Timestamp, sink: &mut impl RecordSink) {
         // What comes next will be less, if anything.
-        self.progress.set(0, None);
+        self.progress.reset();
         for slot in 0..self.used {
             prefetch(self.entries.as_slice(), slot as usize + AHEAD);
             let entry = &self.entries.as_slice()[slot as usize];
@@ -556,6 +573,7 @@ impl FlowTable {
         }
         self.live = 0;
         self.used = 0;
+        self.pairs_used = 0;
         self.set_flooded(false);
         self.free = NO_SLOT;
         self.wide.clear();

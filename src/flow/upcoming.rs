@@ -4,23 +4,42 @@
 //! table writes to them. Finding one costs about what metering a packet costs, and many times that where the host of a virtual
 //! machine has to find it first; so in a flood of new Flows the table's thread did little else.
 
+use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::flow::memory::{HUGE_PAGE, PAGE, Pages};
 
-/// Slots that are made ready before they are used.
-const SLOTS_AHEAD: usize = 1 << 16;
-/// Slots that are made ready at once: a tenth of a millisecond's work.
-const SLOTS_AT_ONCE: usize = 1 << 12;
+/// Octets of an array that are made ready before they are used, in a flood.
+const AHEAD: usize = 4 << 20;
+/// Octets that are made ready at once: a tenth of a millisecond's work.
+const AT_ONCE: usize = 1 << 18;
+
+/// The arrays of a table that are used from the front.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Array {
+    /// The entries.
+    Entries,
+    /// The addresses of IPv6 Flows.
+    Pairs,
+    /// The hash of each slot.
+    Hashes,
+    /// The timers.
+    Timers,
+}
+
+/// How many those are.
+const ARRAYS: usize = 4;
 
 /// How far a table has come.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
-    /// Slots that were ever used; 0 where no flood asks for more.
-    used: AtomicU64,
-    growth_from: AtomicU64,
-    growth_to: AtomicU64,
+    /// Octets that were ever used of each [`Array`].
+    used: [AtomicUsize; ARRAYS],
+    /// Most packets begin Flows, and the arrays come in small pages.
+    is_flooded: AtomicBool,
+    growth_from: AtomicUsize,
+    growth_to: AtomicUsize,
 }
 
 /// What an index grows into.
@@ -33,23 +52,40 @@ pub(super) struct Growth {
 }
 
 impl Progress {
-    /// Tells how far the table has come.
+    /// Tells how many octets of an array were ever used.
     #[inline]
-    pub(super) fn set(&self, used: u32, growth: Option<Growth>) {
+    pub(super) fn set_used(&self, array: Array, octets: usize) {
+        self.used[array as usize].store(octets, Ordering::Relaxed);
+    }
+
+    /// Tells whether most packets begin Flows.
+    #[inline]
+    pub(super) fn set_flooded(&self, flooded: bool) {
+        self.is_flooded.store(flooded, Ordering::Relaxed);
+    }
+
+    /// Tells what the index grows into.
+    #[inline]
+    pub(super) fn set_growth(&self, growth: Option<Growth>) {
         let Growth { from, to } = growth.unwrap_or_default();
-        self.used.store(u64::from(used), Ordering::Relaxed);
-        self.growth_from.store(from as u64, Ordering::Relaxed);
-        self.growth_to.store(to as u64, Ordering::Relaxed);
+        self.growth_from.store(from, Ordering::Relaxed);
+        self.growth_to.store(to, Ordering::Relaxed);
+    }
+
+    /// Tells that what comes next will be less, if anything.
+    pub(super) fn reset(&self) {
+        for used in &self.used {
+            used.store(0, Ordering::Relaxed);
+        }
+        self.set_flooded(false);
+        self.set_growth(None);
     }
 }
 
 /// Memory that a table will use next.
 pub struct UpcomingMemory {
     progress: Arc<Progress>,
-    /// Arrays with a place for each slot, and the octets of one.
-    slots: Vec<(usize, Pages)>,
-    /// Slots whose places are ready.
-    ready: usize,
+    arrays: [UpcomingArray; ARRAYS],
     index: Pages,
     /// Where the index grows to: octets from here on are ready.
     index_ready: usize,
@@ -57,37 +93,57 @@ pub struct UpcomingMemory {
     is_refused: bool,
 }
 
+/// The pages of an array.
+struct UpcomingArray {
+    pages: Pages,
+    /// Octets that are ready.
+    ready: usize,
+}
+
+impl UpcomingArray {
+    /// What is to be made ready next, when so many octets were used; none for now.
+    fn next(&self, used: usize, is_flooded: bool) -> Option<Range<usize>> {
+        let (from, to) = if is_flooded {
+            // Not the page that is being written to.
+            (used.next_multiple_of(PAGE), used + AHEAD)
+        } else {
+            // The huge page behind the one that is being written to, once that is half full.
+            let next = self.pages.huge_page_after(used);
+            (next, if next < used + HUGE_PAGE / 2 { next + HUGE_PAGE } else { next })
+        };
+        let from = self.ready.max(from);
+        let end = to.min(from + AT_ONCE).min(self.pages.octets());
+        (used > 0 && from < end).then_some(from..end)
+    }
+}
+
 impl UpcomingMemory {
-    pub(super) fn new(progress: Arc<Progress>, slots: Vec<(usize, Pages)>, index: Pages) -> UpcomingMemory {
-        UpcomingMemory { progress, slots, ready: 0, index, index_ready: 0, is_refused: false }
+    /// The memory of a table that tells its `progress`: its arrays, in the order of [`Array`], and its index.
+    pub(super) fn new(progress: Arc<Progress>, arrays: [Pages; ARRAYS], index: Pages) -> UpcomingMemory {
+        let arrays = arrays.map(|pages| UpcomingArray { pages, ready: 0 });
+        UpcomingMemory { progress, arrays, index, index_ready: 0, is_refused: false }
     }
 
     /// Makes some of it ready, which takes a fraction of a millisecond, or some where a host is slow; false if nothing more is to be
     /// done for now.
     pub fn make_ready(&mut self) -> bool {
-        !self.is_refused && (self.make_slots_ready() || self.make_index_ready())
+        !self.is_refused && (self.make_arrays_ready() || self.make_index_ready())
     }
 
-    fn make_slots_ready(&mut self) -> bool {
-        let used = self.progress.used.load(Ordering::Relaxed) as usize;
-        if used == 0 || self.ready >= used + SLOTS_AHEAD {
-            return false;
-        }
-        let from = self.ready.max(used);
-        self.ready = from + SLOTS_AT_ONCE;
-        for (octets, pages) in &self.slots {
-            // Not the page that is being written to, and not more than there is.
-            let end = (self.ready * octets).next_multiple_of(PAGE).min(pages.octets());
-            let start = (from * octets).next_multiple_of(PAGE);
-            if start < end && !pages.make_ready(start..end) {
-                self.is_refused = true;
+    fn make_arrays_ready(&mut self) -> bool {
+        let is_flooded = self.progress.is_flooded.load(Ordering::Relaxed);
+        for (array, used) in self.arrays.iter_mut().zip(&self.progress.used) {
+            if let Some(octets) = array.next(used.load(Ordering::Relaxed), is_flooded) {
+                array.ready = octets.end;
+                self.is_refused = !array.pages.make_ready(octets);
+                return !self.is_refused;
             }
         }
-        !self.is_refused
+        false
     }
 
     fn make_index_ready(&mut self) -> bool {
-        let load = |octets: &AtomicU64| octets.load(Ordering::Relaxed) as usize;
+        let load = |octets: &AtomicUsize| octets.load(Ordering::Relaxed);
         let (from, to) = (load(&self.progress.growth_from), load(&self.progress.growth_to));
         if to <= from {
             return false;
@@ -112,13 +168,13 @@ mod tests {
     use super::*;
     use crate::flow::memory::Region;
 
-    const SLOTS: usize = 1 << 20;
+    const OCTETS: usize = 64 << 20;
 
     fn upcoming() -> (Arc<Progress>, UpcomingMemory) {
         let progress = Arc::<Progress>::default();
-        let pages = Region::<u64>::reserve(SLOTS).unwrap().pages();
-        let index = Region::<u64>::reserve(2 * SLOTS).unwrap().pages();
-        (Arc::clone(&progress), UpcomingMemory::new(progress, vec![(8, pages)], index))
+        let pages = || Region::<u64>::reserve(OCTETS / 8).unwrap().pages();
+        let upcoming = UpcomingMemory::new(Arc::clone(&progress), [(); ARRAYS].map(|()| pages()), pages());
+        (progress, upcoming)
     }
 
     fn times(upcoming: &mut UpcomingMemory) -> usize {
@@ -126,36 +182,55 @@ mod tests {
     }
 
     #[test]
-    fn slots_are_made_ready_so_far_ahead_and_no_further() {
+    fn in_a_flood_an_array_is_made_ready_so_far_ahead_and_no_further() {
         let (progress, mut upcoming) = upcoming();
+        progress.set_flooded(true);
         assert_eq!(times(&mut upcoming), 0, "none is used");
-        progress.set(1000, None);
-        assert_eq!(times(&mut upcoming), SLOTS_AHEAD / SLOTS_AT_ONCE);
+        progress.set_used(Array::Entries, 64);
+        assert_eq!(times(&mut upcoming), AHEAD / AT_ONCE);
         assert_eq!(times(&mut upcoming), 0);
-        progress.set(1000 + 2 * SLOTS_AT_ONCE as u32, None);
-        assert_eq!(times(&mut upcoming), 2);
+        progress.set_used(Array::Entries, 64 + 2 * AT_ONCE);
+        progress.set_used(Array::Timers, 128);
+        assert_eq!(times(&mut upcoming), 2 + AHEAD / AT_ONCE);
         // Used faster than made ready: what is in use is left alone.
-        progress.set(SLOTS as u32 / 2, None);
-        assert_eq!(times(&mut upcoming), SLOTS_AHEAD / SLOTS_AT_ONCE);
+        progress.set_used(Array::Entries, OCTETS / 2);
+        assert_eq!(times(&mut upcoming), AHEAD / AT_ONCE);
         // And not beyond the end.
-        progress.set(SLOTS as u32 - 1, None);
-        times(&mut upcoming);
+        progress.set_used(Array::Entries, OCTETS - PAGE);
+        assert_eq!(times(&mut upcoming), 1);
+        progress.set_used(Array::Entries, OCTETS - 1);
+        assert_eq!(times(&mut upcoming), 0);
         assert!(!upcoming.is_refused);
+    }
+
+    #[test]
+    fn else_it_is_the_next_huge_page_when_half_of_one_is_used() {
+        let (progress, mut upcoming) = upcoming();
+        let first = upcoming.arrays[Array::Pairs as usize].pages.huge_page_after(1);
+        progress.set_used(Array::Pairs, first + HUGE_PAGE / 2);
+        assert_eq!(times(&mut upcoming), 0);
+        progress.set_used(Array::Pairs, first + HUGE_PAGE / 2 + 1);
+        assert_eq!(times(&mut upcoming), HUGE_PAGE / AT_ONCE);
+        assert_eq!(upcoming.arrays[Array::Pairs as usize].ready, first + 2 * HUGE_PAGE);
+        progress.set_used(Array::Pairs, first + 3 * HUGE_PAGE / 2);
+        assert_eq!(times(&mut upcoming), 0);
+        progress.reset();
+        assert_eq!(times(&mut upcoming), 0);
     }
 
     #[test]
     fn what_an_index_grows_into_is_made_ready_from_its_end() {
         let (progress, mut upcoming) = upcoming();
         let at = |to| Some(Growth { from: HUGE_PAGE + 64, to });
-        progress.set(0, at(4 * HUGE_PAGE - 64));
+        progress.set_growth(at(4 * HUGE_PAGE - 64));
         assert_eq!(times(&mut upcoming), 1, "neither the page in use nor the one with what was there before");
         assert_eq!(upcoming.index_ready, 2 * HUGE_PAGE);
-        progress.set(0, at(2 * HUGE_PAGE));
+        progress.set_growth(at(2 * HUGE_PAGE));
         assert_eq!(times(&mut upcoming), 0);
-        progress.set(0, None);
+        progress.set_growth(None);
         assert_eq!(times(&mut upcoming), 0);
         // Once more, into twice as much.
-        progress.set(0, Some(Growth { from: 4 * HUGE_PAGE + 64, to: 8 * HUGE_PAGE }));
+        progress.set_growth(Some(Growth { from: 4 * HUGE_PAGE + 64, to: 8 * HUGE_PAGE }));
         assert_eq!(times(&mut upcoming), 3);
     }
 }

@@ -8,6 +8,12 @@
 //! Time is cut into ticks of 2^n ns, so that one turn of the wheel spans the shortest of the idle timeout, the active
 //! timeout and some minutes.
 
+use std::io;
+
+use bytemuck::{Pod, Zeroable};
+
+use super::memory::{Pages, Region};
+
 /// Ticks in one turn.
 const TICKS: u64 = 4096;
 /// What an entry that has no timer remembers.
@@ -33,7 +39,7 @@ impl Tick {
     }
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C, align(128))]
 struct Chunk {
     timers: [u32; TIMERS_PER_CHUNK],
@@ -62,7 +68,10 @@ const EMPTY: Head = Head { chunk: NO_CHUNK, length: 0 };
 
 pub(super) struct Wheel {
     heads: Box<[Head; TICKS as usize]>,
-    chunks: Vec<Chunk>,
+    /// Reserved for as many timers as there may be.
+    chunks: Region<Chunk>,
+    /// Chunks that were ever used.
+    used: u32,
     free: u32,
     timers: usize,
     /// The last tick whose timers have come up.
@@ -73,18 +82,24 @@ pub(super) struct Wheel {
 }
 
 impl Wheel {
-    /// A wheel whose turn spans `longest_nanos`.
-    pub(super) fn new(longest_nanos: u64) -> Wheel {
+    /// A wheel whose turn spans `longest_nanos`, for the timers of as many as `most` Flows.
+    ///
+    /// # Errors
+    /// The kernel's word when it does not give the address space.
+    pub(super) fn new(longest_nanos: u64, most: usize) -> io::Result<Wheel> {
         let tick_nanos = (longest_nanos / (TICKS - 3) + 1).next_power_of_two();
-        Wheel {
+        // Twice what is cleaned up, and a chunk a place that is not full.
+        let chunks = 2 * timers_cleaned(most) / TIMERS_PER_CHUNK + TICKS as usize;
+        Ok(Wheel {
             heads: Box::new([EMPTY; TICKS as usize]),
-            chunks: Vec::new(),
+            chunks: Region::reserve(chunks)?,
+            used: 0,
             free: NO_CHUNK,
             timers: 0,
             tick: 0,
             soonest: 0,
             tick_bits: tick_nanos.trailing_zeros(),
-        }
+        })
     }
 
     /// The tick whose timers come up first when `deadline` (ns) has been reached; a turn ahead at most.
@@ -111,7 +126,7 @@ impl Wheel {
     fn insert_at(&mut self, place: Place, slot: u32) {
         self.timers += 1;
         let head = &mut self.heads[usize::from(place) % TICKS as usize];
-        if let Some(chunk) = self.chunks.get_mut(head.chunk as usize)
+        if let Some(chunk) = self.chunks.as_mut_slice().get_mut(head.chunk as usize)
             && let Some(timer) = chunk.timers.get_mut(head.length as usize)
         {
             *timer = slot;
@@ -128,11 +143,15 @@ impl Wheel {
         chunk.timers[0] = slot;
         head.length = 1;
         if self.free == NO_CHUNK {
-            head.chunk = self.chunks.len() as u32;
-            self.chunks.push(chunk);
+            head.chunk = self.used;
+            self.used += 1;
+            if head.chunk as usize == self.chunks.as_slice().len() {
+                self.chunks.grow();
+            }
+            self.chunks.as_mut_slice()[head.chunk as usize] = chunk;
         } else {
             head.chunk = self.free;
-            let reused = &mut self.chunks[self.free as usize];
+            let reused = &mut self.chunks.as_mut_slice()[self.free as usize];
             self.free = reused.next;
             *reused = chunk;
         }
@@ -179,7 +198,7 @@ impl Wheel {
     #[inline]
     fn take_from(&mut self, head: &mut Head, taken: &mut Taken) {
         taken.length = 0;
-        while let Some(chunk) = self.chunks.get_mut(head.chunk as usize)
+        while let Some(chunk) = self.chunks.as_mut_slice().get_mut(head.chunk as usize)
             && taken.length + TIMERS_PER_CHUNK <= MOST_TAKEN
         {
             taken.timers[taken.length..taken.length + TIMERS_PER_CHUNK].copy_from_slice(&chunk.timers);
@@ -195,7 +214,7 @@ impl Wheel {
     /// Takes one timer from a place.
     pub(super) fn take_one(&mut self, place: Place) -> Option<u32> {
         let head = &mut self.heads[usize::from(place)];
-        let chunk = self.chunks.get_mut(head.chunk as usize)?;
+        let chunk = self.chunks.as_mut_slice().get_mut(head.chunk as usize)?;
         head.length -= 1;
         let slot = chunk.timers[head.length as usize];
         if head.length == 0 {
@@ -211,7 +230,7 @@ impl Wheel {
     /// Whether timers that no longer count may outnumber those that do.
     #[inline]
     pub(super) fn wants_cleaning(&self, live: usize) -> bool {
-        self.timers > 2 * live + 65_536
+        self.timers > timers_cleaned(live)
     }
 
     /// Drops the timers that `keep` does not keep of those of a place that it is given, as many at once as [`Taken`] holds.
@@ -234,17 +253,32 @@ impl Wheel {
     /// Drops all timers; the wheel stands at the tick of `clock` (ns).
     pub(super) fn restart(&mut self, clock: u64) {
         self.heads.fill(EMPTY);
-        self.chunks.clear();
+        self.used = 0;
         self.free = NO_CHUNK;
         self.timers = 0;
         self.tick = clock >> self.tick_bits;
         self.soonest = self.tick;
     }
 
+    /// The chunks, which are used from the first on.
+    pub(super) fn pages(&self) -> Pages {
+        self.chunks.pages()
+    }
+
+    /// Octets of chunks that were ever used.
+    pub(super) fn octets_used(&self) -> usize {
+        self.used as usize * size_of::<Chunk>()
+    }
+
     /// Octets of memory in use.
     pub(super) fn octets(&self) -> usize {
-        size_of_val(&*self.heads) + self.chunks.len() * size_of::<Chunk>()
+        size_of_val(&*self.heads) + self.octets_used()
     }
+}
+
+/// With more timers than this, those that no longer count may outnumber those of the `live` Flows.
+fn timers_cleaned(live: usize) -> usize {
+    2 * live + 65_536
 }
 
 /// Timers taken from the wheel.
@@ -283,6 +317,10 @@ mod tests {
 
     const S: u64 = 1_000_000_000;
 
+    fn wheel(longest_nanos: u64) -> Wheel {
+        Wheel::new(longest_nanos, 1).unwrap()
+    }
+
     fn due(wheel: &mut Wheel, clock: u64) -> Vec<u32> {
         let mut slots = Vec::new();
         let mut taken = Taken::default();
@@ -295,7 +333,7 @@ mod tests {
 
     #[test]
     fn a_timer_comes_up_after_its_deadline_and_within_a_tick_or_two() {
-        let mut wheel = Wheel::new(15 * S);
+        let mut wheel = wheel(15 * S);
         let tick = 1 << wheel.tick_bits;
         assert!(tick <= 8_000_000, "{tick}");
         wheel.restart(1000 * S);
@@ -306,7 +344,7 @@ mod tests {
 
     #[test]
     fn a_jump_over_several_turns_brings_up_every_timer_once() {
-        let mut wheel = Wheel::new(15 * S);
+        let mut wheel = wheel(15 * S);
         for slot in 0..1000 {
             wheel.insert(wheel.tick(u64::from(slot) * S / 70), slot);
         }
@@ -318,22 +356,22 @@ mod tests {
 
     #[test]
     fn cleaning_keeps_what_counts_and_gives_the_chunks_back() {
-        let mut wheel = Wheel::new(15 * S);
+        let mut wheel = wheel(15 * S);
         for slot in 0..10_000 {
             wheel.insert(wheel.tick(u64::from(slot % 100) * S / 10), slot);
         }
-        let chunks = wheel.chunks.len();
+        let chunks = wheel.used;
         wheel.clean(|_, taken| taken.retain(|slot| slot % 3 == 0));
         assert_eq!(wheel.timers, 3334);
         let mut slots = due(&mut wheel, 1_000_000 * S);
         slots.sort_unstable();
         assert_eq!(slots, (0..10_000).step_by(3).collect::<Vec<_>>());
-        assert!(wheel.chunks.len() <= chunks + 1, "{} {chunks}", wheel.chunks.len());
+        assert!(wheel.used <= chunks + 1, "{} {chunks}", wheel.used);
     }
 
     #[test]
     fn taking_one_by_one_takes_all() {
-        let mut wheel = Wheel::new(S);
+        let mut wheel = wheel(S);
         for slot in 0..100 {
             wheel.insert(wheel.tick(S / 1000), slot);
         }
@@ -342,5 +380,18 @@ mod tests {
         slots.sort_unstable();
         assert_eq!(slots, (0..100).collect::<Vec<_>>());
         assert_eq!(wheel.soonest(), None);
+    }
+    #[test]
+    fn more_timers_than_were_foreseen_find_room() {
+        let mut wheel = wheel(15 * S);
+        let foreseen = wheel.chunks.as_slice().len();
+        let timers = (foreseen * TIMERS_PER_CHUNK * 3) as u32;
+        for slot in 0..timers {
+            wheel.insert(wheel.tick(u64::from(slot % 1000) * S / 100), slot);
+        }
+        assert!(wheel.used as usize > 2 * foreseen);
+        let mut slots = due(&mut wheel, 1_000_000 * S);
+        slots.sort_unstable();
+        assert!(slots.iter().copied().eq(0..timers));
     }
 }
