@@ -5,11 +5,14 @@
 
 Every *.pcap in FOLDER is metered by every program, one after the other and in every second round the other way round, N
 rounds of it (5 unless told otherwise).
+A run that takes less than two seconds is repeated until two have passed, and the median one counts for its round: a peer's twenty
+seconds are the mean of what the machine did meanwhile, half a second is not.
 What is printed is in Markdown: the machine, the medians, and flowtap's ratio to each peer, the median of the ratios of
 each round, so that a slow minute of the machine slows both sides of it. Without FOLDER the captures are made by
 `cargo bench --bench pipeline -- --generate`.
 
-Before each run the capture is read, so that all find it in the page cache.
+Before each run the capture is read, so that all find it in the page cache. The memory is that of one more run before the first round,
+since who looks at it fifty times a second slows what is looked at.
 
 Every program decodes, meters with an active timeout of 60 s and an idle timeout of 15 s, and ends all flows:
 
@@ -42,6 +45,8 @@ from programs import ACTIVE_SECONDS, IDLE_SECONDS, last_number
 
 # A run that takes longer is ended and counts as wrong.
 LONGEST_SECONDS = 300
+# Runs of a program in one round are repeated until they have taken so long.
+ROUND_SECONDS = 2
 
 
 class Run:
@@ -50,7 +55,8 @@ class Run:
     def __init__(self, wall, cpu, memory_kib, status, output):
         self.wall_seconds = wall
         self.cpu_seconds = cpu
-        self.memory_mib = memory_kib / 1024
+        # None where nobody looked.
+        self.memory_mib = None if memory_kib is None else memory_kib / 1024
         self.status = status
         self.output = output
         self.packets = None
@@ -84,23 +90,24 @@ class Memory(threading.Thread):
         self.join()
 
 
-def run(command, output_path):
+def run(command, output_path, watch_memory):
     """Runs a command with its output in a file, so that no pipe holds it up; ends one that takes far too long."""
     with open(output_path, "wb") as output:
         began = time.monotonic()
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
         end_it = threading.Timer(LONGEST_SECONDS, process.kill)
         end_it.start()
-        memory = Memory(process.pid)
+        memory = Memory(process.pid) if watch_memory else None
         _, status, usage = os.wait4(process.pid, 0)
         wall = time.monotonic() - began
         end_it.cancel()
-        memory.stop()
+        if memory:
+            memory.stop()
     # Popen must not wait for what has been waited for.
     process.returncode = os.waitstatus_to_exitcode(status)
     with open(output_path, errors="replace") as output:
         text = output.read()
-    return Run(wall, usage.ru_utime + usage.ru_stime, memory.peak_kib, process.returncode, text)
+    return Run(wall, usage.ru_utime + usage.ru_stime, memory and memory.peak_kib, process.returncode, text)
 
 
 class Flowtap(meters.Flowtap):
@@ -209,26 +216,42 @@ def read_once(capture):
             pass
 
 
+def run_once(program, capture, watch_memory=False):
+    read_once(capture)
+    with tempfile.TemporaryDirectory(dir=meters.scratch_folder()) as scratch:
+        one = run(program.command(capture, scratch), os.path.join(scratch, "output"), watch_memory)
+        try:
+            program.count(one, scratch)
+        except (ValueError, KeyError, IndexError):
+            pass
+    return one
+
+
+def run_for_a_round(program, capture, frames):
+    """The median run of as many as take ROUND_SECONDS together, or one that is no fair measure if there is one."""
+    runs = []
+    while sum(one.wall_seconds for one in runs) < ROUND_SECONDS:
+        runs.append(run_once(program, capture))
+        if verdict(runs[-1], frames):
+            return runs[-1]
+    return sorted(runs, key=lambda one: one.wall_seconds)[len(runs) // 2]
+
+
 def compare(capture, programs, rounds):
     frames = frames_in(capture)
+    memory = {program.name: run_once(program, capture, watch_memory=True).memory_mib for program in programs}
     runs = {program.name: [] for program in programs}
     for number in range(rounds):
         # What a program leaves behind, such as memory that a virtual machine's host then takes back, is not always the same one's.
         for program in programs if number % 2 == 0 else programs[::-1]:
-            read_once(capture)
-            with tempfile.TemporaryDirectory(dir=meters.scratch_folder()) as scratch:
-                one = run(program.command(capture, scratch), os.path.join(scratch, "output"))
-                try:
-                    program.count(one, scratch)
-                except (ValueError, KeyError, IndexError):
-                    pass
+            one = run_for_a_round(program, capture, frames)
             runs[program.name].append(one)
             print(f"round {number + 1}: {os.path.basename(capture)} {program.name} {one.wall_seconds:.2f} s",
                   file=sys.stderr)
-    return frames, runs
+    return frames, runs, memory
 
 
-def print_table(capture, frames, runs, programs):
+def print_table(capture, frames, runs, memory, programs):
     name = os.path.basename(capture)
     print(f"\n### {name}: {frames:,} frames, {os.path.getsize(capture) / 1e6:,.0f} MB\n")
     ours = programs[0].name
@@ -238,7 +261,6 @@ def print_table(capture, frames, runs, programs):
         mine = runs[program.name]
         wall = statistics.median(one.wall_seconds for one in mine)
         cpu = statistics.median(one.cpu_seconds for one in mine)
-        memory = max(one.memory_mib for one in mine)
         ratios = [peer.wall_seconds / own.wall_seconds for peer, own in zip(mine, runs[ours])]
         spread = f"**{statistics.median(ratios):.1f}** ({min(ratios):.1f}–{max(ratios):.1f})"
         cpu_ratio = statistics.median(peer.cpu_seconds / own.cpu_seconds for peer, own in zip(mine, runs[ours]))
@@ -250,7 +272,7 @@ def print_table(capture, frames, runs, programs):
             packets += f" **{'; '.join(sorted(wrong))}**"
         ratios = " | " if program.name == ours else f"{spread} | {cpu_ratio:.1f}"
         print(f"| {program.name} {program.version} | {wall:.2f} | {frames / wall / 1e6:.2f} | {cpu:.2f} "
-              f"| {memory:,.0f} | {packets} | {records} | {ratios} |")
+              f"| {memory[program.name]:,.0f} | {packets} | {records} | {ratios} |")
 
 
 def main():
@@ -274,8 +296,8 @@ def main():
         print(f"{meters.describe_machine()}. {arguments.rounds} rounds, every program in turn; captures in the page cache.")
         wrong = False
         for capture in captures:
-            frames, runs = compare(capture, programs, arguments.rounds)
-            print_table(capture, frames, runs, programs)
+            frames, runs, memory = compare(capture, programs, arguments.rounds)
+            print_table(capture, frames, runs, memory, programs)
             sys.stdout.flush()
             wrong |= any(verdict(one, frames) for name in (p.name for p in programs[:2]) for one in runs[name])
     if wrong:
