@@ -127,6 +127,11 @@ impl Pages {
         (start + octets).next_multiple_of(HUGE_PAGE) - start
     }
 
+    /// Where the huge page begins that the one behind these first octets lies in.
+    pub(super) fn huge_page_before(&self, octets: usize) -> usize {
+        octets.saturating_sub((self.0.as_ptr().addr() + octets) % HUGE_PAGE)
+    }
+
     /// Has the kernel find memory for these octets before they are used; false if it does not do that.
     pub(super) fn make_ready(&self, octets: Range<usize>) -> bool {
         #[cfg(target_os = "linux")]

@@ -153,8 +153,12 @@ impl FlowTable {
 
     /// The memory that its next Flows will take, for another thread to make ready.
     pub fn upcoming(&self) -> UpcomingMemory {
-        let arrays =
-            [self.entries.pages(), self.pairs.pages(), self.index.hashes().pages(), self.wheel.pages()];
+        let arrays = [
+            (self.entries.pages(), size_of::<FlowEntry>()),
+            (self.pairs.pages(), size_of::<AddressPair>()),
+            (self.index.hashes().pages(), size_of::<u32>()),
+            (self.wheel.pages(), Wheel::OCTETS_PER_FLOW),
+        ];
         UpcomingMemory::new(Arc::clone(&self.progress), arrays, self.index.pages())
     }
 

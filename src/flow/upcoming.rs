@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::flow::memory::{HUGE_PAGE, PAGE, Pages};
 
-/// Octets of an array that are made ready before they are used, in a flood.
-const AHEAD: usize = 4 << 20;
+/// Slots that are made ready before they are used, in a flood.
+const SLOTS_AHEAD: usize = 1 << 16;
 /// Octets that are made ready at once: a tenth of a millisecond's work.
 const AT_ONCE: usize = 1 << 18;
 
@@ -93,9 +93,11 @@ pub struct UpcomingMemory {
     is_refused: bool,
 }
 
-/// The pages of an array.
+/// An array that is used from the front.
 struct UpcomingArray {
     pages: Pages,
+    /// Octets of it that are made ready before they are used, in a flood.
+    ahead: usize,
     /// Octets that are ready.
     ready: usize,
 }
@@ -105,7 +107,7 @@ impl UpcomingArray {
     fn next(&self, used: usize, is_flooded: bool) -> Option<Range<usize>> {
         let (from, to) = if is_flooded {
             // Not the page that is being written to.
-            (used.next_multiple_of(PAGE), used + AHEAD)
+            (used.next_multiple_of(PAGE), used + self.ahead)
         } else {
             // The huge page behind the one that is being written to, once that is half full.
             let next = self.pages.huge_page_after(used);
@@ -118,9 +120,15 @@ impl UpcomingArray {
 }
 
 impl UpcomingMemory {
-    /// The memory of a table that tells its `progress`: its arrays, in the order of [`Array`], and its index.
-    pub(super) fn new(progress: Arc<Progress>, arrays: [Pages; ARRAYS], index: Pages) -> UpcomingMemory {
-        let arrays = arrays.map(|pages| UpcomingArray { pages, ready: 0 });
+    /// The memory of a table that tells its `progress`: its arrays, in the order of [`Array`], with the octets that a slot takes
+    /// there, and its index.
+    pub(super) fn new(
+        progress: Arc<Progress>,
+        arrays: [(Pages, usize); ARRAYS],
+        index: Pages,
+    ) -> UpcomingMemory {
+        let arrays =
+            arrays.map(|(pages, octets)| UpcomingArray { pages, ahead: SLOTS_AHEAD * octets, ready: 0 });
         UpcomingMemory { progress, arrays, index, index_ready: 0, is_refused: false }
     }
 
@@ -146,10 +154,11 @@ impl UpcomingMemory {
         let load = |octets: &AtomicUsize| octets.load(Ordering::Relaxed);
         let (from, to) = (load(&self.progress.growth_from), load(&self.progress.growth_to));
         if to <= from {
+            self.index_ready = 0; // what was ready may have been given back
             return false;
         }
         // Not the huge page that is being written to.
-        let reached = to / HUGE_PAGE * HUGE_PAGE;
+        let reached = self.index.huge_page_before(to);
         if self.index_ready < from || self.index_ready > reached {
             self.index_ready = reached;
         }
@@ -169,11 +178,18 @@ mod tests {
     use crate::flow::memory::Region;
 
     const OCTETS: usize = 64 << 20;
+    const ENTRY: usize = 64;
+    /// Of entries.
+    const AHEAD: usize = SLOTS_AHEAD * ENTRY;
 
     fn upcoming() -> (Arc<Progress>, UpcomingMemory) {
         let progress = Arc::<Progress>::default();
         let pages = || Region::<u64>::reserve(OCTETS / 8).unwrap().pages();
-        let upcoming = UpcomingMemory::new(Arc::clone(&progress), [(); ARRAYS].map(|()| pages()), pages());
+        let upcoming = UpcomingMemory::new(
+            Arc::clone(&progress),
+            [ENTRY, 32, 4, 8].map(|octets| (pages(), octets)),
+            pages(),
+        );
         (progress, upcoming)
     }
 
@@ -191,7 +207,7 @@ mod tests {
         assert_eq!(times(&mut upcoming), 0);
         progress.set_used(Array::Entries, 64 + 2 * AT_ONCE);
         progress.set_used(Array::Timers, 128);
-        assert_eq!(times(&mut upcoming), 2 + AHEAD / AT_ONCE);
+        assert_eq!(times(&mut upcoming), 2 + AHEAD / 8 / AT_ONCE);
         // Used faster than made ready: what is in use is left alone.
         progress.set_used(Array::Entries, OCTETS / 2);
         assert_eq!(times(&mut upcoming), AHEAD / AT_ONCE);
@@ -221,16 +237,21 @@ mod tests {
     #[test]
     fn what_an_index_grows_into_is_made_ready_from_its_end() {
         let (progress, mut upcoming) = upcoming();
-        let at = |to| Some(Growth { from: HUGE_PAGE + 64, to });
-        progress.set_growth(at(4 * HUGE_PAGE - 64));
-        assert_eq!(times(&mut upcoming), 1, "neither the page in use nor the one with what was there before");
-        assert_eq!(upcoming.index_ready, 2 * HUGE_PAGE);
-        progress.set_growth(at(2 * HUGE_PAGE));
-        assert_eq!(times(&mut upcoming), 0);
-        progress.set_growth(None);
+        let end = upcoming.index.huge_page_after(4 * HUGE_PAGE);
+        let grows = |from: usize, to: usize| progress.set_growth(Some(Growth { from, to }));
+        let from = end - 3 * HUGE_PAGE + 64;
+        grows(from, end + 64);
+        assert_eq!(times(&mut upcoming), 2, "neither the page in use nor the one with what was there before");
+        assert_eq!(upcoming.index_ready, end - 2 * HUGE_PAGE);
+        grows(from, end - 2 * HUGE_PAGE);
         assert_eq!(times(&mut upcoming), 0);
         // Once more, into twice as much.
-        progress.set_growth(Some(Growth { from: 4 * HUGE_PAGE + 64, to: 8 * HUGE_PAGE }));
+        grows(end + 64, end + 4 * HUGE_PAGE);
         assert_eq!(times(&mut upcoming), 3);
+        // All Flows have ended, and others follow.
+        progress.set_growth(None);
+        assert_eq!(times(&mut upcoming), 0);
+        grows(from, end);
+        assert_eq!(times(&mut upcoming), 2);
     }
 }

@@ -82,6 +82,9 @@ pub(super) struct Wheel {
 }
 
 impl Wheel {
+    /// What the timers of a Flow take: now and then a second one.
+    pub(super) const OCTETS_PER_FLOW: usize = 8;
+
     /// A wheel whose turn spans `longest_nanos`, for the timers of as many as `most` Flows.
     ///
     /// # Errors
