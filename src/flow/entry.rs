@@ -7,6 +7,7 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::decode::{IpVersion, tcp_flags, widened};
 use crate::flow::EndReason;
+use crate::flow::key::FlowKey;
 use crate::flow::observation::{Observation, Seen};
 use crate::flow::record::{FLAG_COUNTS, FlowRecord};
 use crate::flow::wheel::Place;
@@ -37,6 +38,8 @@ impl WideCounts {
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C, align(64))]
 pub(super) struct FlowEntry {
+    /// With the bits of the entry's own state; the source of a free slot is the next free slot.
+    key: FlowKey,
     /// Smallest packet timestamp, ns.
     pub(super) first: u64,
     /// Largest packet timestamp, ns.
@@ -45,39 +48,21 @@ pub(super) struct FlowEntry {
     /// Eight counts of an octet each: FIN in the lowest … CWR in the highest. What passes 127 moves to
     /// the table's [`WideCounts`]; one addition and one test a packet serve all eight.
     flag_counts: u64,
-    /// IPv4 source address in memory order, over IPv6 0; for a free slot, the next free slot.
-    pub(super) source: [u8; 4],
-    destination: [u8; 4],
-    source_port: u16,
-    destination_port: u16,
     packets: u32,
     interface: u32,
     initial_flags: u16,
     later_flags: u16,
-    vlan: u16,
     /// Where on the wheel the timer that counts is; [`NO_TIMER`](crate::flow::wheel::NO_TIMER) for none. A free slot keeps
     /// it; in one that was never used it means nothing.
     pub(super) timer: u16,
-    protocol: u8,
     tos: u8,
     ae_count: u8,
-    state: u8,
 }
 
-const LIVE: u8 = 1;
-const IPV6: u8 = 2;
-/// A FIN or a RST was seen.
+/// In the state: a FIN or a RST was seen.
 const CLOSING: u8 = 4;
-/// Some flag counts stand in the table's [`WideCounts`].
+/// In the state: some flag counts stand in the table's [`WideCounts`].
 const WIDE: u8 = 8;
-
-/// The state of a live Flow of this version, as far as it tells Flows apart.
-#[inline(always)]
-fn kind(ip_version: IpVersion) -> u8 {
-    // 4 and 6: no branch and no table.
-    const { assert!(IpVersion::V4 as u8 & IPV6 == 0 && IpVersion::V6 as u8 & IPV6 == IPV6) };
-    LIVE | (ip_version as u8 & IPV6)
-}
 
 /// For each value of the flags' low octet, a one in the octet of each flag that is set.
 static SPREAD: [u64; 256] = spread();
@@ -101,22 +86,22 @@ const OUTGROWN: u64 = 0x8080_8080_8080_8080;
 impl FlowEntry {
     #[inline]
     pub(super) fn is_live(&self) -> bool {
-        self.state & LIVE != 0
+        self.key.is_live()
     }
 
     #[inline]
     pub(super) fn is_closing(&self) -> bool {
-        self.state & CLOSING != 0
+        self.key.state & CLOSING != 0
     }
 
     #[inline]
     pub(super) fn is_wide(&self) -> bool {
-        self.state & WIDE != 0
+        self.key.state & WIDE != 0
     }
 
     #[inline]
     pub(super) fn is_ipv6(&self) -> bool {
-        self.state & IPV6 != 0
+        self.key.is_ipv6()
     }
 
     /// Whether no more packets fit into the counters.
@@ -135,16 +120,8 @@ impl FlowEntry {
         pair: impl FnOnce() -> Option<&'a AddressPair>,
     ) -> bool {
         let packet = seen.packet;
-        let number = u32::from_ne_bytes;
-        // All that differs, together: one branch that nearly always goes one way.
-        let differs = u32::from(self.source_port ^ packet.source_port)
-            | u32::from(self.destination_port ^ packet.destination_port)
-            | u32::from(self.protocol ^ packet.protocol)
-            | u32::from((self.state & (LIVE | IPV6)) ^ kind(packet.ip_version))
-            | (number(self.source) ^ number(packet.source))
-            | (number(self.destination) ^ number(packet.destination));
-        differs == 0
-            && (packet.ip_version == IpVersion::V4 || pair().is_some_and(|pair| *pair == seen.pair()))
+        self.key.is_like(&packet.key)
+            && (!packet.is_ipv6() || pair().is_some_and(|pair| *pair == seen.pair()))
     }
 
     /// Begins a Flow in this slot with its first packet and the place of its timer, whatever is in the slot. The caller
@@ -154,25 +131,20 @@ impl FlowEntry {
         let nanos = packet.timestamp.nanos();
         let flags = packet.tcp_flags;
         let closing = flags & (tcp_flags::FIN | tcp_flags::RST) != 0;
+        let state = packet.key.state | if closing { CLOSING } else { 0 };
         *self = FlowEntry {
+            key: FlowKey { state, ..packet.key },
             first: nanos,
             last: nanos,
             octets: u64::from(packet.octets),
             flag_counts: SPREAD[usize::from(flags & 0xff)],
-            source: packet.source,
-            destination: packet.destination,
-            source_port: packet.source_port,
-            destination_port: packet.destination_port,
             packets: 1,
             interface: packet.interface,
             initial_flags: flags,
             later_flags: 0,
-            vlan: packet.vlan,
             timer,
-            protocol: packet.protocol,
             tos: packet.tos,
             ae_count: u8::from(flags & tcp_flags::AE != 0),
-            state: kind(packet.ip_version) | if closing { CLOSING } else { 0 },
         };
     }
 
@@ -209,14 +181,14 @@ impl FlowEntry {
         self.flag_counts += SPREAD[usize::from(flags & 0xff)];
         self.ae_count += u8::from(flags & tcp_flags::AE != 0);
         if flags & (tcp_flags::FIN | tcp_flags::RST) != 0 {
-            self.state |= CLOSING;
+            self.key.state |= CLOSING;
         }
         earlier
     }
 
     /// Moves the flag counts to `wide`, so that they begin again at 0.
     pub(super) fn move_counts(&mut self, wide: &mut WideCounts) {
-        self.state |= WIDE;
+        self.key.state |= WIDE;
         for (count, more) in wide.0.iter_mut().zip(self.small_counts()) {
             *count += more;
         }
@@ -239,14 +211,14 @@ impl FlowEntry {
     /// Frees the slot; `next` is the free slot after it. The timer is kept: it still stands on the wheel.
     #[inline]
     pub(super) fn free(&mut self, next: u32) {
-        self.state = 0;
-        self.source = next.to_ne_bytes();
+        self.key.state = 0;
+        self.key.source = next.to_ne_bytes();
     }
 
     /// The free slot after this free one.
     #[inline]
     pub(super) fn next_free(&self) -> u32 {
-        u32::from_ne_bytes(self.source)
+        u32::from_ne_bytes(self.key.source)
     }
 
     /// Writes the record of this Flow, which ended for `end_reason` when the clock was `ended`, with the counts that are here:
@@ -259,8 +231,8 @@ impl FlowEntry {
         ended: Timestamp,
         record: &mut FlowRecord,
     ) {
-        record.source = widened(self.source);
-        record.destination = widened(self.destination);
+        record.source = widened(self.key.source);
+        record.destination = widened(self.key.destination);
         record.ip_version = IpVersion::V4;
         if self.is_ipv6() {
             let pair = pair();
@@ -274,13 +246,13 @@ impl FlowEntry {
         record.packets = u64::from(self.packets);
         record.ended = ended;
         record.flag_counts = self.small_counts();
-        record.source_port = self.source_port;
-        record.destination_port = self.destination_port;
+        record.source_port = self.key.source_port;
+        record.destination_port = self.key.destination_port;
         record.interface = self.interface;
         record.initial_flags = self.initial_flags;
         record.later_flags = self.later_flags;
-        record.vlan = self.vlan;
-        record.protocol = self.protocol;
+        record.vlan = self.key.vlan;
+        record.protocol = self.key.protocol;
         record.tos = self.tos;
         record.end_reason = end_reason;
     }

@@ -8,6 +8,7 @@ use bytemuck::Zeroable;
 
 use crate::decode::{Fields, Fragment, IpVersion, Packet, Place, widened};
 use crate::flow::entry::AddressPair;
+use crate::flow::key::FlowKey;
 use crate::flow::memory::{prefetch, prefetch_to_write};
 use crate::flow::{KeyHash, KeyHasher};
 use crate::time::Timestamp;
@@ -18,29 +19,34 @@ const AHEAD: usize = 32;
 /// A packet as its table sees it.
 ///
 /// The order is chosen: a field that is stored in one piece must not be read in a wider one, which waits for the store, and
-/// compilers do read a protocol that lies at a multiple of four together with what follows it.
+/// compilers do read a protocol that lies at a multiple of four together with what follows it. The key is read whole, but in
+/// the table, when all of it has long come to rest.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 pub(super) struct Observation {
     pub(super) timestamp: Timestamp,
     /// The observation clock as it stood when the packet was read, the packet itself included.
     pub(super) clock: Timestamp,
-    /// IPv4 source address; 0 over IPv6.
-    pub(super) source: [u8; 4],
-    /// IPv4 destination address; 0 over IPv6.
-    pub(super) destination: [u8; 4],
+    pub(super) key: FlowKey,
     pub(super) octets: u32,
     pub(super) interface: u32,
     /// What places the Flow in the shard's index; before it is hashed, the fragment's identification.
     pub(super) hash: u32,
-    pub(super) source_port: u16,
-    pub(super) destination_port: u16,
     pub(super) tcp_flags: u16,
-    pub(super) vlan: u16,
     pub(super) tos: u8,
-    pub(super) protocol: u8,
-    pub(super) ip_version: IpVersion,
     pub(super) fragment: Fragment,
+}
+
+impl Observation {
+    #[inline(always)]
+    pub(super) fn is_ipv6(&self) -> bool {
+        self.key.is_ipv6()
+    }
+
+    #[inline(always)]
+    pub(super) fn ip_version(&self) -> IpVersion {
+        if self.is_ipv6() { IpVersion::V6 } else { IpVersion::V4 }
+    }
 }
 
 /// A batch of packets, in the order they were read.
@@ -133,7 +139,7 @@ impl Observations {
     pub fn keep_next_of(&mut self, other: &mut Observations) {
         let (to, from) = (self.next_place(), other.next_place());
         *to.packet = *from.packet;
-        if from.packet.ip_version == IpVersion::V6 {
+        if from.packet.is_ipv6() {
             *to.pair = *from.pair;
         }
         self.keep();
@@ -211,9 +217,9 @@ impl Next<'_> {
 
     /// The packet, before it is hashed: the place of its hash is that of its fragment identification.
     pub fn packet(&self) -> Packet {
-        let Observation { source, destination, ip_version, .. } = *self.packet;
+        let (key, ip_version) = (&self.packet.key, self.packet.ip_version());
         let (source, destination) = match ip_version {
-            IpVersion::V4 => (widened(source), widened(destination)),
+            IpVersion::V4 => (widened(key.source), widened(key.destination)),
             IpVersion::V6 => (self.pair.source, self.pair.destination),
         };
         Packet {
@@ -223,11 +229,11 @@ impl Next<'_> {
             octets: self.packet.octets,
             interface: self.packet.interface,
             fragment_id: self.packet.hash,
-            source_port: self.packet.source_port,
-            destination_port: self.packet.destination_port,
+            source_port: key.source_port,
+            destination_port: key.destination_port,
             tcp_flags: self.packet.tcp_flags,
-            vlan: self.packet.vlan,
-            protocol: self.packet.protocol,
+            vlan: key.vlan,
+            protocol: key.protocol,
             tos: self.packet.tos,
             ip_version,
             fragment: self.packet.fragment,
@@ -237,13 +243,14 @@ impl Next<'_> {
     /// Sets the hash of the packet's Flow Key, and gives it.
     #[inline(always)]
     pub fn hash(&mut self, hasher: &KeyHasher) -> KeyHash {
-        let packet = &mut *self.packet;
-        let ports = (packet.source_port, packet.destination_port);
-        let hash = match packet.ip_version {
-            IpVersion::V4 => hasher.ipv4(packet.source, packet.destination, ports, packet.protocol),
-            IpVersion::V6 => hasher.ipv6(self.pair.source, self.pair.destination, ports, packet.protocol),
+        let key = &self.packet.key;
+        let ports = (key.source_port, key.destination_port);
+        let hash = if key.is_ipv6() {
+            hasher.ipv6(self.pair.source, self.pair.destination, ports, key.protocol)
+        } else {
+            hasher.ipv4(key.source, key.destination, ports, key.protocol)
         };
-        packet.hash = hash.index();
+        self.packet.hash = hash.index();
         hash
     }
 
@@ -252,18 +259,18 @@ impl Next<'_> {
         // Field by field: a packet put together elsewhere and copied here is waited for when it is hashed.
         let packet = &mut *self.packet;
         packet.timestamp = fields.timestamp;
-        packet.source = source;
-        packet.destination = destination;
+        packet.key.source = source;
+        packet.key.destination = destination;
         packet.octets = fields.octets;
         packet.interface = fields.interface;
         packet.hash = fields.fragment_id;
-        packet.source_port = fields.source_port;
-        packet.destination_port = fields.destination_port;
+        packet.key.source_port = fields.source_port;
+        packet.key.destination_port = fields.destination_port;
         packet.tcp_flags = fields.tcp_flags;
-        packet.vlan = fields.vlan;
-        packet.protocol = fields.protocol;
+        packet.key.vlan = fields.vlan;
+        packet.key.protocol = fields.protocol;
         packet.tos = fields.tos;
-        packet.ip_version = ip_version;
+        packet.key.state = FlowKey::state(ip_version);
         packet.fragment = fields.fragment;
     }
 }

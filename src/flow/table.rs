@@ -15,7 +15,7 @@ use ahash::RandomState;
 use bytemuck::Zeroable;
 use thiserror::Error;
 
-use crate::decode::{IpVersion, tcp_flags};
+use crate::decode::tcp_flags;
 use crate::flow::entry::{AddressPair, FlowEntry, WideCounts};
 use crate::flow::expiry::Deadlines;
 use crate::flow::index::{Index, MOST_SLOTS};
@@ -182,7 +182,7 @@ impl FlowTable {
             }
             if let Some(ahead) = packets.get(at + AHEAD) {
                 candidates[at % AHEAD] = self.candidate(ahead);
-                if ahead.ip_version == IpVersion::V6 {
+                if ahead.is_ipv6() {
                     prefetch(pairs, at + AHEAD);
                 }
             }
@@ -220,7 +220,7 @@ impl FlowTable {
     fn candidate(&self, packet: &Observation) -> u32 {
         let Some(slot) = self.index.find(packet.hash, |_| true) else { return NO_SLOT };
         prefetch(self.entries.as_slice(), slot as usize);
-        if packet.ip_version == IpVersion::V6 {
+        if packet.is_ipv6() {
             prefetch(self.pairs.as_slice(), slot as usize);
         }
         slot
@@ -339,7 +339,7 @@ impl FlowTable {
             entry.timer
         };
         self.live += 1;
-        if packet.ip_version == IpVersion::V6 {
+        if packet.is_ipv6() {
             self.pairs.as_mut_slice()[slot as usize] = seen.pair();
             self.pairs_used = self.pairs_used.max(slot + 1);
         }

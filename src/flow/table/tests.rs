@@ -1,7 +1,7 @@
 //! What a table is to do, in small and beside a plain one.
 
 use super::*;
-use crate::decode::{Fragment, Packet};
+use crate::decode::{Fragment, IpVersion, Packet};
 use crate::flow::{ClockStep, FlowRecord, KeyHasher, ObservationClock};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
