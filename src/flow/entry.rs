@@ -60,9 +60,9 @@ pub(super) struct FlowEntry {
 }
 
 /// In the state: a FIN or a RST was seen.
-const CLOSING: u8 = 4;
+const CLOSING: u8 = 1;
 /// In the state: some flag counts stand in the table's [`WideCounts`].
-const WIDE: u8 = 8;
+const WIDE: u8 = 2;
 
 /// For each value of the flags' low octet, a one in the octet of each flag that is set.
 static SPREAD: [u64; 256] = spread();
@@ -148,17 +148,22 @@ impl FlowEntry {
         };
     }
 
-    /// Whether `packet` of this live Flow changes nothing but its counters: it does not close the Flow, nor reuse the ports
-    /// of a closing one, nor comes before its first, and every counter has room.
+    /// Whether `packet` of this live Flow changes nothing but its counters and its end, as far as is easily told: it has no flag
+    /// that closes the Flow, reuses its ports or is counted apart, comes in order, and every other counter has room.
     #[inline(always)]
     pub(super) fn is_plain_next(&self, packet: &Observation) -> bool {
-        const CLOSES: u16 = tcp_flags::FIN | tcp_flags::RST;
-        // A closing Flow takes FIN and RST in its stride, but not SYN.
-        let notable = if self.is_closing() { tcp_flags::SYN } else { CLOSES };
-        packet.tcp_flags & notable == 0
-            && packet.timestamp.nanos() >= self.first
-            && !self.counts_are_full()
+        const NOTABLE: u16 = tcp_flags::FIN | tcp_flags::SYN | tcp_flags::RST | tcp_flags::AE;
+        packet.tcp_flags & NOTABLE == 0
+            && packet.timestamp.nanos() >= self.last
+            && self.flag_counts & OUTGROWN == 0
             && !self.is_full()
+    }
+
+    /// [`FlowEntry::add`]s a packet that [`FlowEntry::is_plain_next`].
+    #[inline(always)]
+    pub(super) fn add_plain_next(&mut self, packet: &Observation) {
+        self.last = packet.timestamp.nanos();
+        self.count(packet);
     }
 
     /// Whether some flag count has no room for one more: [`FlowEntry::move_counts`] is due before the next packet.
@@ -174,16 +179,21 @@ impl FlowEntry {
         let earlier = nanos < self.first;
         self.first = self.first.min(nanos);
         self.last = self.last.max(nanos);
-        self.packets += 1;
-        self.octets += u64::from(packet.octets);
-        let flags = packet.tcp_flags;
-        self.later_flags |= flags;
-        self.flag_counts += SPREAD[usize::from(flags & 0xff)];
-        self.ae_count += u8::from(flags & tcp_flags::AE != 0);
-        if flags & (tcp_flags::FIN | tcp_flags::RST) != 0 {
+        self.count(packet);
+        self.ae_count += u8::from(packet.tcp_flags & tcp_flags::AE != 0);
+        if packet.tcp_flags & (tcp_flags::FIN | tcp_flags::RST) != 0 {
             self.key.state |= CLOSING;
         }
         earlier
+    }
+
+    /// Counts a packet, its octets and its flags but AE.
+    #[inline(always)]
+    fn count(&mut self, packet: &Observation) {
+        self.packets += 1;
+        self.octets += u64::from(packet.octets);
+        self.later_flags |= packet.tcp_flags;
+        self.flag_counts += SPREAD[usize::from(packet.tcp_flags & 0xff)];
     }
 
     /// Moves the flag counts to `wide`, so that they begin again at 0.

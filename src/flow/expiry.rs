@@ -81,6 +81,13 @@ impl Deadlines {
         (last + self.quiet[usize::from(closing)]).min(first + self.active)
     }
 
+    /// Whether no deadline has come by `clock`, which is not before `last`; false also if it is before, where
+    /// [`Deadlines::deadline`] tells.
+    #[inline(always)]
+    pub(super) fn are_ahead(&self, first: u64, last: u64, closing: bool, clock: u64) -> bool {
+        clock.wrapping_sub(last) < self.quiet[usize::from(closing)] && clock.wrapping_sub(first) < self.active
+    }
+
     /// How long after its one packet a Flow ends, in nanoseconds.
     #[inline]
     pub(super) fn of_one_packet(&self, closing: bool) -> u64 {
@@ -132,6 +139,17 @@ mod tests {
     fn linger_is_never_more_than_the_idle_timeout() {
         assert_eq!(deadlines(60, 2, 5).deadline(0, 0, true), 2 * S);
         assert!(deadlines(60, 0, 5).ends_at_once());
+    }
+
+    #[test]
+    fn deadlines_are_ahead_until_the_clock_has_reached_one() {
+        let d = deadlines(60, 15, 1);
+        for (last, closing) in [(10 * S, false), (50 * S, false), (45 * S, false), (10 * S, true)] {
+            let deadline = d.deadline(0, last, closing);
+            assert!(d.are_ahead(0, last, closing, last) && d.are_ahead(0, last, closing, deadline - 1));
+            assert!(!d.are_ahead(0, last, closing, deadline) && !d.are_ahead(0, last, closing, u64::MAX));
+            assert!(!d.are_ahead(0, last, closing, last - 1), "not told");
+        }
     }
 
     #[test]

@@ -60,7 +60,7 @@ impl Bucket {
 
     #[inline(always)]
     fn slot(&self, cell: usize) -> u32 {
-        self.slots[cell % 16 % CELLS]
+        self.slots[cell]
     }
 
     #[inline(always)]
@@ -148,13 +148,30 @@ impl Index {
     fn home(&self, hash: u32) -> usize {
         let home = (hash >> self.shift) as usize;
         // First whether it grows at all, which can be guessed.
-        if self.unmoved != 0 && home / 2 < self.unmoved { home / 2 } else { home }
+        if self.unmoved == 0 { home } else { self.home_while_it_grows(home) }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn home_while_it_grows(&self, home: usize) -> usize {
+        if home / 2 < self.unmoved { home / 2 } else { home }
     }
 
     /// Asks for the cache line that a look-up of `hash` begins at.
     #[inline(always)]
     pub(super) fn prefetch(&self, hash: u32) {
         prefetch(self.region.as_slice(), self.home(hash));
+    }
+
+    /// [`Index::prefetch`] for each of some hashes.
+    #[inline(always)]
+    pub(super) fn prefetch_all(&self, hashes: impl Iterator<Item = u32>) {
+        if self.unmoved == 0 {
+            // What Index::home says, for all of them at once.
+            hashes.for_each(|hash| prefetch(self.region.as_slice(), (hash >> self.shift) as usize));
+        } else {
+            hashes.for_each(|hash| self.prefetch(hash));
+        }
     }
 
     /// Asks for the hash of `slot`.
@@ -174,10 +191,27 @@ impl Index {
         self.hashes.as_slice()[slot as usize]
     }
 
+    /// A slot with this hash or, seldom, one like it.
+    #[inline(always)]
+    pub(super) fn candidate(&self, hash: u32) -> Option<u32> {
+        let home = self.home(hash);
+        let bucket = self.region.as_slice().get(home)?;
+        let bits = bucket.matches(hash);
+        if bits != 0 {
+            return Some(bucket.slot(bits.trailing_zeros() as usize));
+        }
+        if bucket.goes_on() { self.find_from(home + 1, hash, |_| true) } else { None }
+    }
+
     /// A slot with this hash or, seldom, one like it that satisfies `is_it`.
     #[inline(always)]
-    pub(super) fn find(&self, hash: u32, mut is_it: impl FnMut(u32) -> bool) -> Option<u32> {
-        for bucket in &self.region.as_slice()[self.home(hash)..] {
+    pub(super) fn find(&self, hash: u32, is_it: impl FnMut(u32) -> bool) -> Option<u32> {
+        self.find_from(self.home(hash), hash, is_it)
+    }
+
+    #[inline(always)]
+    fn find_from(&self, bucket: usize, hash: u32, mut is_it: impl FnMut(u32) -> bool) -> Option<u32> {
+        for bucket in &self.region.as_slice()[bucket..] {
             let mut bits = bucket.matches(hash);
             while bits != 0 {
                 let slot = bucket.slot(bits.trailing_zeros() as usize);

@@ -12,49 +12,51 @@ use bytemuck::{Pod, Zeroable};
 use crate::decode::{IpVersion, Packet};
 
 /// In [`FlowKey::state`]: it is that of a packet or of a live Flow.
-pub(super) const LIVE: u8 = 1;
+pub(super) const LIVE: u8 = 0x80;
 /// In [`FlowKey::state`]: it is that of IPv6, whose addresses stand beside.
-pub(super) const IPV6: u8 = 2;
+pub(super) const IPV6: u8 = 0x40;
 
 /// A Flow Key as packets and the table's entries hold it, in the same octets, so that two are compared and one is copied in
 /// two words. IPv6 addresses stand beside.
 ///
-/// The order is chosen: see [`Observation`](super::observation::Observation).
+/// The order is chosen: what tells no Flows apart comes first, so that what is compared of the word is one run of bits; and see
+/// [`Observation`](super::observation::Observation).
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
 #[repr(C, align(16))]
 pub(super) struct FlowKey {
+    /// Of the packet, or of the Flow's first. No part of the key: it fills the word, and does not change while the Flow
+    /// lives, so that the word seldom has to be waited for.
+    pub(super) vlan: u16,
+    /// [`LIVE`] and [`IPV6`], which tell Flows apart; the other bits are an entry's own.
+    pub(super) state: u8,
+    pub(super) protocol: u8,
+    pub(super) source_port: u16,
+    pub(super) destination_port: u16,
     /// IPv4 source address in memory order, over IPv6 0; for a free slot of the table, the next free slot.
     pub(super) source: [u8; 4],
     /// IPv4 destination address in memory order; over IPv6 0.
     pub(super) destination: [u8; 4],
-    pub(super) source_port: u16,
-    pub(super) destination_port: u16,
-    /// Of the packet, or of the Flow's first. No part of the key: it fills the word, and does not change while the Flow
-    /// lives, so that the word seldom has to be waited for.
-    pub(super) vlan: u16,
-    pub(super) protocol: u8,
-    /// [`LIVE`] and [`IPV6`], which tell Flows apart; the other bits are an entry's own.
-    pub(super) state: u8,
 }
 
 impl FlowKey {
     /// All bits that tell Flows apart.
     const MASK: FlowKey = FlowKey {
-        source: [0xff; 4],
-        destination: [0xff; 4],
+        vlan: 0,
+        state: LIVE | IPV6,
+        protocol: u8::MAX,
         source_port: u16::MAX,
         destination_port: u16::MAX,
-        vlan: 0,
-        protocol: u8::MAX,
-        state: LIVE | IPV6,
+        source: [0xff; 4],
+        destination: [0xff; 4],
     };
 
     /// The state of a live key of this version.
     #[inline(always)]
     pub(super) fn state(ip_version: IpVersion) -> u8 {
-        // 4 and 6: no branch and no table.
-        const { assert!(IpVersion::V4 as u8 & IPV6 == 0 && IpVersion::V6 as u8 & IPV6 == IPV6) };
-        LIVE | (ip_version as u8 & IPV6)
+        match ip_version {
+            IpVersion::V4 => LIVE,
+            IpVersion::V6 => LIVE | IPV6,
+        }
     }
 
     #[inline(always)]
@@ -70,10 +72,10 @@ impl FlowKey {
     /// Whether both are of one Flow, or of none, as far as is told without the IPv6 addresses.
     #[inline(always)]
     pub(super) fn is_like(&self, other: &FlowKey) -> bool {
-        let [ends, rest]: &[u64; 2] = bytemuck::cast_ref(self);
-        let [other_ends, other_rest]: &[u64; 2] = bytemuck::cast_ref(other);
-        let [_, mask]: [u64; 2] = bytemuck::cast(FlowKey::MASK);
-        (ends ^ other_ends) | ((rest ^ other_rest) & mask) == 0
+        let [head, addresses]: &[u64; 2] = bytemuck::cast_ref(self);
+        let [other_head, other_addresses]: &[u64; 2] = bytemuck::cast_ref(other);
+        let [mask, _]: [u64; 2] = bytemuck::cast(FlowKey::MASK);
+        ((head ^ other_head) & mask) | (addresses ^ other_addresses) == 0
     }
 }
 
@@ -213,13 +215,13 @@ mod tests {
     #[test]
     fn keys_differ_by_each_octet_of_theirs_and_by_no_other() {
         let key = FlowKey {
-            source: [192, 0, 2, 1],
-            destination: [192, 0, 2, 2],
+            vlan: 7,
+            state: LIVE,
+            protocol: 6,
             source_port: 1000,
             destination_port: 80,
-            vlan: 7,
-            protocol: 6,
-            state: LIVE,
+            source: [192, 0, 2, 1],
+            destination: [192, 0, 2, 2],
         };
         assert!(key.is_like(&key) && key.is_live() && !key.is_ipv6());
         for at in 0..size_of::<FlowKey>() {
@@ -227,7 +229,7 @@ mod tests {
                 let mut other = key;
                 bytemuck::bytes_of_mut(&mut other)[at] ^= 1 << bit;
                 // Neither the VLAN nor what an entry keeps beside LIVE and IPV6.
-                let is_like = matches!((at, bit), (12 | 13, _) | (15, 2..));
+                let is_like = matches!((at, bit), (0 | 1, _) | (2, ..6));
                 assert_eq!((key.is_like(&other), other.is_like(&key)), (is_like, is_like), "{at} {bit}");
             }
         }

@@ -145,19 +145,18 @@ impl Pages {
     }
 }
 
-/// Asks for the cache line of `slice[at]`; a position outside asks for nothing.
+/// Asks for the cache line of `slice[at]`; a position outside asks for what is there instead, or for nothing.
 #[inline(always)]
 pub(super) fn prefetch<T>(slice: &[T], at: usize) {
-    if let Some(element) = slice.get(at) {
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: a prefetch reads nothing that the program could see, and the address is that of a live reference.
-        unsafe {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(element).cast());
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = element;
+    let address = slice.as_ptr().wrapping_add(at);
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch reads nothing that the program could see, and faults nowhere, whatever the address.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(address.cast());
     }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
 }
 
 /// Asks for the cache line of `slice[at]` to be written, which takes it away from other cores; a position outside asks for

@@ -16,6 +16,9 @@ use crate::time::Timestamp;
 /// Packets between asking for a place and writing to it.
 const AHEAD: usize = 32;
 
+/// Packets that a table takes through one step together.
+pub(super) const GROUP: usize = 16;
+
 /// A packet as its table sees it.
 ///
 /// The order is chosen: a field that is stored in one piece must not be read in a wider one, which waits for the store, and
@@ -52,6 +55,7 @@ impl Observation {
 /// A batch of packets, in the order they were read.
 #[derive(Clone, Debug)]
 pub struct Observations {
+    /// As many as fill groups of [`GROUP`].
     packets: Vec<Observation>,
     pairs: Vec<AddressPair>,
     /// How many of them are filled, from the front.
@@ -63,6 +67,7 @@ pub struct Observations {
 impl Observations {
     /// An empty batch with room for so many packets; it grows where more come.
     pub fn with_capacity(packets: usize) -> Observations {
+        let packets = packets.next_multiple_of(GROUP);
         Observations {
             packets: vec![Observation::default(); packets],
             // Zeroed by the allocator, which need not touch what is fresh.
@@ -174,6 +179,13 @@ impl Observations {
     #[inline]
     pub(super) fn packets(&self) -> &[Observation] {
         &self.packets[..self.filled]
+    }
+
+    /// The packets in groups, the last one filled up with others that are not of the batch.
+    #[inline]
+    pub(super) fn groups(&self) -> &[[Observation; GROUP]] {
+        let (groups, _) = self.packets.as_chunks();
+        &groups[..self.filled.div_ceil(GROUP)]
     }
 
     /// The addresses beside each packet; they mean something over IPv6 alone.
@@ -298,7 +310,13 @@ pub(super) struct Seen<'a> {
     pub(super) at: usize,
 }
 
-impl Seen<'_> {
+impl<'a> Seen<'a> {
+    /// A packet of a batch.
+    #[inline(always)]
+    pub(super) fn of(batch: &'a Observations, at: usize) -> Seen<'a> {
+        Seen { packet: &batch.packets[at], pairs: batch.pairs(), at }
+    }
+
     /// The addresses of an IPv6 packet.
     #[inline(always)]
     pub(super) fn pair(&self) -> AddressPair {

@@ -1,7 +1,9 @@
 //! The Flow table of one shard: batches of packets in, Flow Records out.
 //!
 //! Each packet goes through three steps, some packets apart: ask for its index line; probe the index and ask for the entry;
-//! update. So the memory of many packets is on its way at once, while others are worked on. Nothing is allocated
+//! update. So the memory of many packets is on its way at once, while others are worked on. A group of packets takes each
+//! step together: what a step needs stays in registers, and no more is asked for at once than the processor can have
+//! on its way. Nothing is allocated
 //! per packet or per record once the table is warm.
 //!
 //! What is in a record does not depend on how packets are cut into batches nor on when the table sweeps:
@@ -20,7 +22,7 @@ use crate::flow::entry::{AddressPair, FlowEntry, WideCounts};
 use crate::flow::expiry::Deadlines;
 use crate::flow::index::{Index, MOST_SLOTS};
 use crate::flow::memory::{HUGE_PAGE, Region, prefetch};
-use crate::flow::observation::{Observation, Seen};
+use crate::flow::observation::{GROUP, Observation, Seen};
 use crate::flow::record::RecordSink;
 use crate::flow::upcoming::{Array, Progress, UpcomingMemory};
 use crate::flow::wheel::{NO_TIMER, Place, Taken, Wheel};
@@ -29,6 +31,8 @@ use crate::time::Timestamp;
 
 /// Packets between asking for a packet's index line and probing it, and between that and its update.
 const AHEAD: usize = 32;
+/// The same in groups.
+const GROUPS_AHEAD: usize = AHEAD / GROUP;
 /// Entries in a huge page.
 const ENTRIES_PER_PAGE: usize = HUGE_PAGE / size_of::<FlowEntry>();
 /// A flood is over when so many packets have not filled a huge page of entries.
@@ -165,33 +169,24 @@ impl FlowTable {
     /// Meters a batch of packets, in order; the records of Flows that end go to `sink`.
     pub fn observe(&mut self, batch: &Observations, sink: &mut impl RecordSink) {
         debug_assert!(!batch.is_unhashed());
-        let (packets, pairs) = (batch.packets(), batch.pairs());
-        let mut candidates = [NO_SLOT; AHEAD];
-        for packet in packets.iter().take(2 * AHEAD) {
-            self.index.prefetch(packet.hash);
-        }
-        for (packet, candidate) in packets.iter().zip(&mut candidates) {
-            *candidate = self.candidate(packet);
-        }
-        for (at, packet) in packets.iter().enumerate() {
-            let candidate = candidates[at % AHEAD];
-            // They may come from another core's cache.
-            prefetch(packets, at + 3 * AHEAD);
-            if let Some(ahead) = packets.get(at + 2 * AHEAD) {
-                self.index.prefetch(ahead.hash);
-            }
-            if let Some(ahead) = packets.get(at + AHEAD) {
-                candidates[at % AHEAD] = self.candidate(ahead);
-                if ahead.is_ipv6() {
-                    prefetch(pairs, at + AHEAD);
+        let groups = batch.groups();
+        // Of the groups that are between the second step and the third.
+        let mut candidates = [[NO_SLOT; GROUP]; GROUPS_AHEAD];
+        for ahead in 0..groups.len() + 2 * GROUPS_AHEAD {
+            let candidates = &mut candidates[ahead % GROUPS_AHEAD];
+            if let Some(group) = groups.get(ahead.wrapping_sub(2 * GROUPS_AHEAD)) {
+                let first = (ahead - 2 * GROUPS_AHEAD) * GROUP;
+                let group = &group[..GROUP.min(batch.len() - first)];
+                for (number, (packet, &candidate)) in group.iter().zip(&*candidates).enumerate() {
+                    let at = first + number;
+                    if !self.continues(Seen { packet, pairs: batch.pairs(), at }, candidate) {
+                        self.observe_any(batch, at, candidate, sink);
+                    }
                 }
             }
-            let seen = Seen { packet, pairs, at };
-            if !self.continues(seen, candidate) {
-                self.observe_any(seen, candidate, sink);
-            }
+            self.look_ahead(batch, ahead, candidates);
         }
-        self.metered += packets.len() as u64;
+        self.metered += batch.len() as u64;
         if self.is_flooded && self.metered - self.metered_before_page > CALM_AFTER {
             // The pages that are there become huge in the kernel's own time.
             self.is_flooded = false;
@@ -215,15 +210,36 @@ impl FlowTable {
         self.progress.set_growth(self.index.growth());
     }
 
-    /// The slot that this packet's Flow is probably in, and its entry asked for.
-    #[inline(always)]
-    fn candidate(&self, packet: &Observation) -> u32 {
-        let Some(slot) = self.index.find(packet.hash, |_| true) else { return NO_SLOT };
-        prefetch(self.entries.as_slice(), slot as usize);
-        if packet.is_ipv6() {
-            prefetch(self.pairs.as_slice(), slot as usize);
+    /// Asks for the buckets that the look-ups of a group's packets begin at; and, some groups before it, finds the slots that
+    /// the packets' Flows are probably in, and asks for their entries.
+    ///
+    /// A function of its own, for the sake of the registers: it is called once a group.
+    #[inline(never)]
+    fn look_ahead(&self, batch: &Observations, ahead: usize, candidates: &mut [u32; GROUP]) {
+        let groups = batch.groups();
+        if let Some(group) = groups.get(ahead + GROUPS_AHEAD) {
+            // They may come from another core's cache.
+            for one in 0..GROUP {
+                prefetch(group, one);
+            }
         }
-        slot
+        if let Some(group) = groups.get(ahead) {
+            self.index.prefetch_all(group.iter().map(|packet| packet.hash));
+        }
+        let nearer = ahead.wrapping_sub(GROUPS_AHEAD);
+        let Some(group) = groups.get(nearer) else { return };
+        let (entries, pairs, batch_pairs) = (self.entries.as_slice(), self.pairs.as_slice(), batch.pairs());
+        for (number, (packet, candidate)) in group.iter().zip(candidates).enumerate() {
+            *candidate = NO_SLOT;
+            if let Some(slot) = self.index.candidate(packet.hash) {
+                *candidate = slot;
+                prefetch(entries, slot as usize);
+                if packet.is_ipv6() {
+                    prefetch(pairs, slot as usize);
+                    prefetch(batch_pairs, nearer * GROUP + number);
+                }
+            }
+        }
     }
 
     /// Adds a packet to the live Flow in `slot` if it is simply one more of that Flow; else does nothing and says so. What
@@ -236,16 +252,17 @@ impl FlowTable {
         if !entry.is_flow_of(seen, || self.pairs.as_slice().get(slot)) || !entry.is_plain_next(packet) {
             return false;
         }
-        if self.deadlines.deadline(entry.first, entry.last, entry.is_closing()) <= packet.clock.nanos() {
+        if !self.deadlines.are_ahead(entry.first, entry.last, entry.is_closing(), packet.clock.nanos()) {
             return false;
         }
-        entry.add(packet);
+        entry.add_plain_next(packet);
         true
     }
 
-    /// Meters any packet at all.
-    #[inline(always)]
-    fn observe_any(&mut self, seen: Seen<'_>, candidate: u32, sink: &mut impl RecordSink) {
+    /// Meters any packet at all. A function of its own, so that what nearly every packet is has the registers to itself.
+    #[inline(never)]
+    fn observe_any(&mut self, batch: &Observations, at: usize, candidate: u32, sink: &mut impl RecordSink) {
+        let seen = Seen::of(batch, at);
         let packet = seen.packet;
         let slot = if holds(&self.entries, &self.pairs, candidate, seen) {
             candidate
