@@ -191,7 +191,7 @@ impl Observations {
     /// The addresses beside each packet; they mean something over IPv6 alone.
     #[inline]
     pub(super) fn pairs(&self) -> &[AddressPair] {
-        &self.pairs[..self.filled]
+        &self.pairs
     }
 }
 
@@ -311,7 +311,7 @@ pub(super) struct Seen<'a> {
 }
 
 impl<'a> Seen<'a> {
-    /// A packet of a batch.
+    /// The packet at a place of a batch.
     #[inline(always)]
     pub(super) fn of(batch: &'a Observations, at: usize) -> Seen<'a> {
         Seen { packet: &batch.packets[at], pairs: batch.pairs(), at }

@@ -2,9 +2,8 @@
 //!
 //! Each packet goes through three steps, some packets apart: ask for its index line; probe the index and ask for the entry;
 //! update. So the memory of many packets is on its way at once, while others are worked on. A group of packets takes each
-//! step together: what a step needs stays in registers, and no more is asked for at once than the processor can have
-//! on its way. Nothing is allocated
-//! per packet or per record once the table is warm.
+//! step together: what a step needs stays in registers, and no more is asked for at once than a processor can have
+//! on its way. Nothing is allocated per packet or per record once the table is warm.
 //!
 //! What is in a record does not depend on how packets are cut into batches nor on when the table sweeps:
 //! each packet is judged by the clock it carries, and a Flow that is swept late ended at its deadline all the same.
@@ -249,10 +248,11 @@ impl FlowTable {
         let slot = slot as usize;
         let Some(entry) = self.entries.as_mut_slice().get_mut(slot) else { return false };
         let packet = seen.packet;
-        if !entry.is_flow_of(seen, || self.pairs.as_slice().get(slot)) || !entry.is_plain_next(packet) {
-            return false;
-        }
-        if !self.deadlines.are_ahead(entry.first, entry.last, entry.is_closing(), packet.clock.nanos()) {
+        let (first, last, closing) = (entry.first, entry.last, entry.is_closing());
+        if !entry.is_flow_of(seen, || self.pairs.as_slice().get(slot))
+            || !self.deadlines.are_ahead(first, last, closing, packet.clock.nanos())
+            || !entry.is_plain_next(packet)
+        {
             return false;
         }
         entry.add_plain_next(packet);
