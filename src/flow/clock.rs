@@ -25,7 +25,8 @@ pub enum ClockStep {
 /// The clock that all deadlines are measured by.
 #[derive(Clone, Debug)]
 pub struct ObservationClock {
-    now: Option<Timestamp>,
+    /// The epoch until it starts; a first packet of that very nanosecond does not start it.
+    now: Timestamp,
     tolerance: Duration,
     jumps: u64,
 }
@@ -33,36 +34,41 @@ pub struct ObservationClock {
 impl ObservationClock {
     /// A clock that has not started; a packet more than `active_timeout` behind it makes it jump.
     pub fn new(active_timeout: Duration) -> ObservationClock {
-        ObservationClock { now: None, tolerance: active_timeout, jumps: 0 }
+        ObservationClock { now: Timestamp::EPOCH, tolerance: active_timeout, jumps: 0 }
     }
 
     /// Takes the timestamp of a metered packet.
     #[inline]
     pub fn observe(&mut self, timestamp: Timestamp) -> ClockStep {
-        match self.now {
-            Some(now) if timestamp >= now => {}
-            Some(now) if now.since(timestamp) > self.tolerance => {
-                self.jumps += 1;
-                self.now = Some(timestamp);
-                return ClockStep::Jumped { before: now, now: timestamp };
-            }
-            Some(now) => return ClockStep::At(now),
-            None => {}
+        if timestamp < self.now {
+            return self.observe_late(timestamp);
         }
-        self.now = Some(timestamp);
+        self.now = timestamp;
         ClockStep::At(timestamp)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn observe_late(&mut self, timestamp: Timestamp) -> ClockStep {
+        let before = self.now;
+        if before.since(timestamp) <= self.tolerance {
+            return ClockStep::At(before);
+        }
+        self.jumps += 1;
+        self.now = timestamp;
+        ClockStep::Jumped { before, now: timestamp }
     }
 
     /// Moves a clock that has started on to `to`, without a packet; never back. For a quiet live interface.
     pub fn advance(&mut self, to: Timestamp) {
-        if let Some(now) = self.now {
-            self.now = Some(now.max(to));
+        if self.now > Timestamp::EPOCH {
+            self.now = self.now.max(to);
         }
     }
 
     /// Where the clock stands; the epoch before the first packet.
     pub fn now(&self) -> Timestamp {
-        self.now.unwrap_or_default()
+        self.now
     }
 
     /// How often it jumped back.
