@@ -136,7 +136,8 @@ impl KeyHasher {
         }
     }
 
-    /// The hash of an IPv4 Flow's key, its addresses and ports with the source's first.
+    /// The hash of an IPv4 Flow's key, its addresses and ports with the source's first. It is of fewer words than over IPv6,
+    /// so that the version need not be one of them.
     #[inline(always)]
     pub(super) fn ipv4(
         &self,
@@ -150,7 +151,7 @@ impl KeyHasher {
         let (source, destination) = (end(source, ports.0), end(destination, ports.1));
         let mut hasher = self.state.build_hasher();
         // The two ends in one order whatever the direction; which came first is the direction bit.
-        hasher.write_u64(source.min(destination) | kind(protocol, IpVersion::V4) << 48);
+        hasher.write_u64(source.min(destination) | u64::from(protocol) << 48);
         hasher.write_u64(source.max(destination));
         KeyHash::new(hasher.finish(), source < destination)
     }
@@ -171,15 +172,9 @@ impl KeyHasher {
         let mut hasher = self.state.build_hasher();
         hasher.write_u128(low.0);
         hasher.write_u128(high.0);
-        hasher.write_u64(kind(protocol, IpVersion::V6) << 32 | u64::from(low.1) << 16 | u64::from(high.1));
+        hasher.write_u64(u64::from(protocol) << 32 | u64::from(low.1) << 16 | u64::from(high.1));
         KeyHash::new(hasher.finish(), forward)
     }
-}
-
-/// What tells Flows apart besides their two ends, in 16 bits.
-#[inline(always)]
-fn kind(protocol: u8, ip_version: IpVersion) -> u64 {
-    u64::from(protocol) << 8 | ip_version as u64
 }
 
 impl Default for KeyHasher {
