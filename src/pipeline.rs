@@ -32,6 +32,7 @@ use crate::capture::{CaptureDrops, Frame};
 use crate::decode::FragmentTable;
 use crate::decode::{self, Fragment};
 use crate::export::MeteringStatistics;
+use crate::flow::observation::Put;
 use crate::flow::{ClockStep, KeyHasher, ObservationClock, Observations, TableError, TableOptions};
 use crate::gauges::{Gauges, IntakeGauges};
 use crate::stats::{FrameCounts, RunReport};
@@ -167,6 +168,71 @@ struct Intake {
     hasher: KeyHasher,
 }
 
+/// What an intake stops at.
+enum Filled {
+    /// There are no more frames.
+    Ended,
+    /// The batch of this table is full.
+    Batch(usize),
+    /// Time has jumped back from `before` with a packet that is put into the first batch and not kept there.
+    Jumped { before: Timestamp },
+}
+
+impl Intake {
+    /// Takes frames until a batch has as many packets as it may have, or it stops at something else.
+    #[inline(always)]
+    fn fill<'a>(
+        &mut self,
+        waiting: &mut [Observations],
+        batch: usize,
+        frames: &mut impl ExactSizeIterator<Item = Frame<'a>>,
+    ) -> Filled {
+        let tables = waiting.len();
+        let Some((first, others)) = waiting.split_first_mut() else { return Filled::Ended };
+        // Decoded where it stays, at least where there is one table.
+        let mut room = first.room(batch, &self.hasher);
+        let (left, mut wire_octets) = (frames.len(), 0);
+        let filled = loop {
+            if room.is_full() {
+                break Filled::Batch(0);
+            }
+            let Some(frame) = frames.next() else { break Filled::Ended };
+            wire_octets += u64::from(frame.wire_length);
+            let Put { fragment, mut hash } = match decode::decode_into(&frame, || room.first_place()) {
+                Ok(put) => put,
+                Err(reason) => {
+                    self.counts.ignore(reason, frame.timestamp, frame.wire_length);
+                    continue;
+                }
+            };
+            match self.clock.observe(frame.timestamp) {
+                ClockStep::At(clock) => room.set_clock(clock),
+                ClockStep::Jumped { before, .. } => break Filled::Jumped { before },
+            }
+            if fragment != Fragment::Whole {
+                hash = room.first_place().resolve(|packet| self.fragments.resolve(packet));
+            }
+            if !others.is_empty() {
+                let table = hash.shard(tables);
+                if table > 0 {
+                    let other = &mut others[table - 1];
+                    other.push_put(room.first_place());
+                    if other.len() == batch {
+                        break Filled::Batch(table);
+                    }
+                    continue;
+                }
+            }
+            room.keep();
+        };
+        let kept = room.kept();
+        first.keep(kept);
+        self.counts.frames += (left - frames.len()) as u64;
+        self.counts.wire_octets += wire_octets;
+        filled
+    }
+}
+
 /// Where batches go.
 enum Stage {
     Inline(Box<Inline>),
@@ -228,7 +294,7 @@ impl Pipeline {
 
     /// Takes frames, in the order they were captured.
     #[inline]
-    pub fn frames<'a>(&mut self, frames: impl Iterator<Item = Frame<'a>>) {
+    pub fn frames<'a>(&mut self, frames: impl ExactSizeIterator<Item = Frame<'a>>) {
         self.take(frames);
         self.gauges.intakes[0].set(&self.intake.counts);
     }
@@ -239,61 +305,31 @@ impl Pipeline {
         self.take(std::iter::once(*frame));
     }
 
-    #[inline(always)]
-    fn take<'a>(&mut self, frames: impl Iterator<Item = Frame<'a>>) {
-        let tables = self.waiting.len();
-        let (mut read, mut wire_octets) = (0, 0);
-        for frame in frames {
-            read += 1;
-            wire_octets += u64::from(frame.wire_length);
-            // Decoded where it stays, at least where there is one table.
-            let mut next = self.waiting[0].next_place();
-            if let Err(reason) = decode::decode_into(&frame, &mut next) {
-                self.intake.counts.ignore(reason, frame.timestamp, frame.wire_length);
-                continue;
-            }
-            let clock = match self.intake.clock.observe(next.timestamp()) {
-                ClockStep::At(clock) => clock,
-                ClockStep::Jumped { before, now } => {
-                    let packet = next.packet();
-                    self.jump(before);
-                    next = self.waiting[0].next_place();
-                    packet.put_into(&mut next);
-                    now
-                }
-            };
-            next.set_clock(clock);
-            if next.fragment() != Fragment::Whole {
-                let mut fragment = next.packet();
-                self.intake.fragments.resolve(&mut fragment);
-                fragment.put_into(&mut next);
-            }
-            let mut table = 0;
-            if !next.is_left_unhashed() {
-                let hash = next.hash(&self.intake.hasher);
-                if tables > 1 {
-                    table = hash.shard(tables);
-                }
-            }
-            if table == 0 {
-                self.waiting[0].keep();
-            } else if let [first, others @ ..] = &mut self.waiting[..] {
-                others[table - 1].keep_next_of(first);
-            }
-            if self.waiting[table].len() == self.batch {
-                self.send(table);
+    // Out of line: the loop has all registers to itself.
+    #[inline(never)]
+    fn take<'a>(&mut self, frames: impl ExactSizeIterator<Item = Frame<'a>>) {
+        let mut frames = frames;
+        loop {
+            match self.intake.fill(&mut self.waiting, self.batch, &mut frames) {
+                Filled::Ended => return,
+                Filled::Batch(table) => self.send(table),
+                Filled::Jumped { before } => self.jump(before),
             }
         }
-        self.intake.counts.frames += read;
-        self.intake.counts.wire_octets += wire_octets;
     }
 
-    /// Time has jumped back: all Flows end as of `before`, and no first fragment is remembered.
+    /// Time has jumped back: all Flows end as of `before`, and no first fragment is remembered. The packet that it jumped with
+    /// is the first of what comes then.
     #[cold]
     #[inline(never)]
     fn jump(&mut self, before: Timestamp) {
+        let mut packet = self.waiting[0].unkept();
         self.intake.fragments.clear();
         self.flush(before, BatchEnd::Drain);
+        self.intake.fragments.resolve(&mut packet);
+        let hash = self.intake.hasher.hash(&packet);
+        let table = hash.shard(self.waiting.len());
+        self.waiting[table].push(&packet, self.intake.clock.now(), hash);
     }
 
     /// Hands a full batch to its table.

@@ -17,8 +17,9 @@ mod differential;
 
 pub use fragment::FragmentTable;
 
-use etherparse::{EtherType, Ethernet2Header, Ethernet2HeaderSlice};
+use etherparse::EtherType;
 
+use self::network::Plain;
 use crate::capture::{Frame, LinkType};
 use crate::time::Timestamp;
 
@@ -121,10 +122,12 @@ pub struct Fields {
 /// Where a decoded packet is put: a [`Packet`], or a place that keeps less of it. Each call sets all that the place keeps of
 /// addresses and fields.
 pub trait Place {
+    /// What the place becomes with a packet in it.
+    type Put;
     /// Puts an IPv4 packet.
-    fn put_ipv4(&mut self, source: [u8; 4], destination: [u8; 4], fields: Fields);
+    fn put_ipv4(self, source: [u8; 4], destination: [u8; 4], fields: Fields) -> Self::Put;
     /// Puts an IPv6 packet.
-    fn put_ipv6(&mut self, source: [u8; 16], destination: [u8; 16], fields: Fields);
+    fn put_ipv6(self, source: [u8; 16], destination: [u8; 16], fields: Fields) -> Self::Put;
 }
 
 impl Packet {
@@ -148,7 +151,7 @@ impl Packet {
     }
 
     /// Puts this packet somewhere else.
-    pub fn put_into(&self, place: &mut impl Place) {
+    pub fn put_into<P: Place>(&self, place: P) -> P::Put {
         let fields = Fields {
             timestamp: self.timestamp,
             octets: self.octets,
@@ -170,14 +173,16 @@ impl Packet {
     }
 }
 
-impl Place for Packet {
+impl Place for &mut Packet {
+    type Put = ();
+
     #[inline]
-    fn put_ipv4(&mut self, source: [u8; 4], destination: [u8; 4], fields: Fields) {
+    fn put_ipv4(self, source: [u8; 4], destination: [u8; 4], fields: Fields) {
         *self = Packet::new(IpVersion::V4, widened(source), widened(destination), fields);
     }
 
     #[inline]
-    fn put_ipv6(&mut self, source: [u8; 16], destination: [u8; 16], fields: Fields) {
+    fn put_ipv6(self, source: [u8; 16], destination: [u8; 16], fields: Fields) {
         *self = Packet::new(IpVersion::V6, source, destination, fields);
     }
 }
@@ -209,45 +214,44 @@ pub enum Ignored {
 #[inline]
 pub fn decode(frame: &Frame<'_>) -> Result<Packet, Ignored> {
     let mut packet = Packet::default();
-    decode_into(frame, &mut packet)?;
+    decode_into(frame, || &mut packet)?;
     Ok(packet)
 }
 
 /// Decodes one frame into the place where the packet is to stay, such as the next slot of a batch: a packet that is copied
 /// costs twice. If the frame is not metered, the place is left as it was.
 ///
-/// Untagged Ethernet with IPv4 or IPv6 in it, which is nearly every frame of most taps, is recognised here; whatever
-/// else may precede an IP header is walked out of line.
+/// What nearly every frame of most taps is, is recognised here; all else is decoded out of line. Each way asks for the
+/// place itself, so that on the short one nothing of it need be in memory.
 ///
 /// # Errors
 /// The one reason why the frame is not metered.
 #[inline(always)] // the frame is then never put together in memory
-pub fn decode_into(frame: &Frame<'_>, place: &mut impl Place) -> Result<(), Ignored> {
+pub fn decode_into<P: Place>(frame: &Frame<'_>, place: impl FnOnce() -> P) -> Result<P::Put, Ignored> {
     if frame.link_type == LinkType::ETHERNET
-        && let Ok(ethernet) = Ethernet2HeaderSlice::from_slice(frame.data)
+        && let Some(packet) = network::plain(frame)
     {
-        match ethernet.ether_type() {
-            EtherType::IPV4 => return network::ipv4(frame, Ethernet2Header::LEN, 0, place),
-            EtherType::IPV6 => return network::ipv6(frame, Ethernet2Header::LEN, 0, place),
-            _ => {}
-        }
+        return Ok(match packet {
+            Plain::V4 { source, destination, fields } => place().put_ipv4(source, destination, fields),
+            Plain::V6 { source, destination, fields } => place().put_ipv6(source, destination, fields),
+        });
     }
     let &Frame { timestamp, wire_length, link_type, interface, data } = frame;
-    decode_any(timestamp, wire_length, link_type, interface, data, place)
+    decode_any(timestamp, wire_length, link_type, interface, data, place())
 }
 
 /// [`decode_into`], whatever precedes the IP header; one VLAN tag, which all of a trunk's frames have, in a few steps.
 ///
 /// It takes the parts of the frame and not the frame, which can so stay in registers on the path that does not come here.
 #[inline(never)]
-fn decode_any(
+fn decode_any<P: Place>(
     timestamp: Timestamp,
     wire_length: u32,
     link_type: LinkType,
     interface: u32,
     data: &[u8],
-    place: &mut impl Place,
-) -> Result<(), Ignored> {
+    place: P,
+) -> Result<P::Put, Ignored> {
     let frame = &Frame { timestamp, wire_length, link_type, interface, data };
     if link_type == LinkType::ETHERNET
         && let Some((vlan, kind)) = link::one_tag(data)
@@ -320,11 +324,11 @@ mod tests {
             fragment: Fragment::Later,
         };
         let mut place = used;
-        assert_eq!(decode_into(&frame(&TAGGED), &mut place), Ok(()));
+        assert_eq!(decode_into(&frame(&TAGGED), || &mut place), Ok(()));
         assert_eq!(place, expected);
         place = used;
         for length in 0..38 {
-            assert_eq!(decode_into(&frame(&TAGGED[..length]), &mut place), Err(Ignored::Truncated));
+            assert_eq!(decode_into(&frame(&TAGGED[..length]), || &mut place), Err(Ignored::Truncated));
             assert_eq!(place, used);
         }
     }

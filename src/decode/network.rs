@@ -7,9 +7,9 @@
 //! read in a few steps in line; the other way, out of line, reads every packet there is and names the reason where it
 //! cannot, and so is also what the tests hold the first against.
 
-use etherparse::{IpNumber, Ipv4HeaderSlice, Ipv6FragmentHeaderSlice, Ipv6HeaderSlice};
+use etherparse::{Ethernet2Header, IpNumber, Ipv4HeaderSlice, Ipv6FragmentHeaderSlice, Ipv6HeaderSlice};
 
-use super::transport::{self, ICMP, ICMPV6, TCP, UDP};
+use super::transport::{self, ICMP, ICMPV6, TCP, Transport, UDP};
 use super::{Fields, Fragment, Ignored, IpVersion, Place};
 use crate::capture::Frame;
 
@@ -22,6 +22,12 @@ const EXTENSION_LEAST: usize = 8;
 
 /// First octet of an IPv4 header without options: version 4, five words, RFC 791 §3.1.
 const IPV4_PLAIN: u8 = 0x45;
+/// Type of an untagged Ethernet frame and first octet of a plain IPv4 packet, the type of service left out.
+const IPV4_BEGINS: u32 = u32::from_ne_bytes([0x08, 0x00, IPV4_PLAIN, 0]);
+const IPV4_BEGINS_MASK: u32 = u32::from_ne_bytes([0xFF, 0xFF, 0xFF, 0]);
+/// Type of an untagged Ethernet frame and version of an IPv6 packet, the traffic class left out.
+const IPV6_BEGINS: u32 = u32::from_ne_bytes([0x86, 0xDD, 0x60, 0]);
+const IPV6_BEGINS_MASK: u32 = u32::from_ne_bytes([0xFF, 0xFF, 0xF0, 0]);
 /// More fragments, and the fragment offset: all 0 in a packet that is no fragment, RFC 791 §3.1.
 const IPV4_FRAGMENT: u16 = 0x3FFF;
 
@@ -48,9 +54,75 @@ struct Carried<'a> {
     fragment_id: u32,
 }
 
+/// A packet of the kind that nearly every one is.
+pub(super) enum Plain {
+    V4 { source: [u8; 4], destination: [u8; 4], fields: Fields },
+    V6 { source: [u8; 16], destination: [u8; 16], fields: Fields },
+}
+
+/// Where the type field of an Ethernet frame lies, the last of its header.
+const TYPE: usize = Ethernet2Header::LEN - 2;
+/// Octets of a frame of untagged Ethernet in which all lies that is read of a plain IPv4 packet.
+const PLAIN_IPV4: usize = Ethernet2Header::LEN + IPV4_LEAST + transport::READ;
+/// The same for IPv6.
+const PLAIN_IPV6: usize = Ethernet2Header::LEN + IPV6_FIXED + transport::READ;
+
+/// The packet in a frame of untagged Ethernet, if it is whole, without options or extension headers, of a protocol that has
+/// ports, and all that is read of it was captured and belongs to it. Nothing is said of any other.
+#[inline(always)]
+pub(super) fn plain(frame: &Frame<'_>) -> Option<Plain> {
+    let octets = frame.data.first_chunk::<PLAIN_IPV4>()?;
+    let fields = |total, protocol, tos, transport: Transport| Fields {
+        timestamp: frame.timestamp,
+        octets: total,
+        interface: frame.interface,
+        fragment_id: 0,
+        source_port: transport.source_port,
+        destination_port: transport.destination_port,
+        tcp_flags: transport.tcp_flags,
+        vlan: 0,
+        protocol,
+        tos,
+        fragment: Fragment::Whole,
+    };
+    // The type, and the two octets behind it with version, header length and type of service: one comparison.
+    let begins = u32::from_ne_bytes(part(octets, TYPE)?);
+    if begins & IPV4_BEGINS_MASK == IPV4_BEGINS {
+        let header = part::<IPV4_LEAST>(octets, Ethernet2Header::LEN)?;
+        let total = u16::from_be_bytes(part(&header, 2)?);
+        let fragment = u16::from_ne_bytes(part(&header, 6)?);
+        if fragment & IPV4_FRAGMENT.to_be() != 0 || usize::from(total) < IPV4_LEAST + transport::READ {
+            return None;
+        }
+        let (tos, protocol) = (header[1], header[9]);
+        let transport = transport::with_ports(protocol, &part(octets, Ethernet2Header::LEN + IPV4_LEAST)?)?;
+        let fields = fields(total.into(), protocol, tos, transport);
+        return Some(Plain::V4 { source: part(&header, 12)?, destination: part(&header, 16)?, fields });
+    }
+    if begins & IPV6_BEGINS_MASK == IPV6_BEGINS {
+        let octets = frame.data.first_chunk::<PLAIN_IPV6>()?;
+        let header = part::<IPV6_FIXED>(octets, Ethernet2Header::LEN)?;
+        let payload = u16::from_be_bytes(part(&header, 4)?);
+        if usize::from(payload) < transport::READ {
+            return None;
+        }
+        let (tos, protocol) = ((u16::from_be_bytes(part(&header, 0)?) >> 4) as u8, header[6]);
+        let transport = transport::with_ports(protocol, &part(octets, Ethernet2Header::LEN + IPV6_FIXED)?)?;
+        let fields = fields(IPV6_FIXED as u32 + u32::from(payload), protocol, tos, transport);
+        return Some(Plain::V6 { source: part(&header, 8)?, destination: part(&header, 24)?, fields });
+    }
+    None
+}
+
+/// The `N` octets at `at`, if they are there.
+#[inline(always)]
+fn part<const N: usize>(octets: &[u8], at: usize) -> Option<[u8; N]> {
+    octets.get(at..)?.first_chunk().copied()
+}
+
 /// Decodes the IPv4 packet that begins `at` octets into the frame.
 #[inline(always)]
-pub(super) fn ipv4(frame: &Frame<'_>, at: usize, vlan: u16, place: &mut impl Place) -> Result<(), Ignored> {
+pub(super) fn ipv4<P: Place>(frame: &Frame<'_>, at: usize, vlan: u16, place: P) -> Result<P::Put, Ignored> {
     let octets = frame.data.get(at..).unwrap_or_default();
     let Some(&header) = octets.first_chunk::<IPV4_LEAST>() else {
         return Err(why_no_header(octets, IpVersion::V4));
@@ -77,13 +149,12 @@ pub(super) fn ipv4(frame: &Frame<'_>, at: usize, vlan: u16, place: &mut impl Pla
         tos,
         fragment: carried.fragment,
     };
-    place.put_ipv4([s0, s1, s2, s3], [d0, d1, d2, d3], fields);
-    Ok(())
+    Ok(place.put_ipv4([s0, s1, s2, s3], [d0, d1, d2, d3], fields))
 }
 
 /// Decodes the IPv6 packet that begins `at` octets into the frame.
 #[inline(always)]
-pub(super) fn ipv6(frame: &Frame<'_>, at: usize, vlan: u16, place: &mut impl Place) -> Result<(), Ignored> {
+pub(super) fn ipv6<P: Place>(frame: &Frame<'_>, at: usize, vlan: u16, place: P) -> Result<P::Put, Ignored> {
     let octets = frame.data.get(at..).unwrap_or_default();
     let Ok(header) = Ipv6HeaderSlice::from_slice(octets) else {
         return Err(why_no_header(octets, IpVersion::V6));
@@ -110,8 +181,7 @@ pub(super) fn ipv6(frame: &Frame<'_>, at: usize, vlan: u16, place: &mut impl Pla
         tos: header.traffic_class(),
         fragment: carried.fragment,
     };
-    place.put_ipv6(header.source(), header.destination(), fields);
-    Ok(())
+    Ok(place.put_ipv6(header.source(), header.destination(), fields))
 }
 
 /// Any IPv4 packet: with options, a fragment, without a length, or none at all.

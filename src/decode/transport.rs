@@ -36,21 +36,44 @@ pub(super) struct Transport {
     pub(super) tcp_flags: u16,
 }
 
+/// Octets in which all lies that is read of any transport header.
+pub(super) const READ: usize = 14;
+
+/// Which bits of the last two of [`READ`] octets are flags, by protocol; [`NO_PORTS`] where the first four are no ports.
+/// Looked up rather than compared: whether TCP or UDP comes next nothing foretells.
+static FLAG_BITS: [u16; 256] = {
+    let mut bits = [NO_PORTS; 256];
+    bits[TCP as usize] = TCP_FLAGS;
+    bits[UDP as usize] = 0;
+    bits[UDP_LITE as usize] = 0;
+    bits[SCTP as usize] = 0;
+    bits[DCCP as usize] = 0;
+    bits
+};
+const NO_PORTS: u16 = u16::MAX;
+
+/// Reads the header of a `protocol` that has ports at the start of `octets`; none of another one.
+#[inline(always)]
+pub(super) fn with_ports(protocol: u8, octets: &[u8; READ]) -> Option<Transport> {
+    let bits = FLAG_BITS[usize::from(protocol)];
+    if bits == NO_PORTS {
+        return None;
+    }
+    let &[s, o, d, e, .., high, low] = octets;
+    Some(Transport {
+        source_port: u16::from_be_bytes([s, o]),
+        destination_port: u16::from_be_bytes([d, e]),
+        tcp_flags: u16::from_be_bytes([high, low]) & bits,
+    })
+}
+
 /// Reads the header of `protocol` at the start of `octets`; `icmp` is the ICMP that belongs to the IP version.
 #[inline(always)]
 pub(super) fn read(protocol: u8, icmp: u8, octets: &[u8]) -> Transport {
-    // Nearly every packet, by the same steps: which of the two comes next nothing foretells.
-    if matches!(protocol, TCP | UDP)
-        && let Some(&[s, o, d, e, .., high, low]) = octets.first_chunk::<14>()
-    {
-        let flags = if protocol == TCP { TCP_FLAGS } else { 0 };
-        return Transport {
-            source_port: u16::from_be_bytes([s, o]),
-            destination_port: u16::from_be_bytes([d, e]),
-            tcp_flags: u16::from_be_bytes([high, low]) & flags,
-        };
+    match octets.first_chunk().and_then(|octets| with_ports(protocol, octets)) {
+        Some(transport) => transport,
+        None => any(protocol, icmp, octets),
     }
-    any(protocol, icmp, octets)
 }
 
 /// [`read`], for any protocol and any number of octets.

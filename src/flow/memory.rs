@@ -159,21 +159,20 @@ pub(super) fn prefetch<T>(slice: &[T], at: usize) {
     let _ = address;
 }
 
-/// Asks for the cache line of `slice[at]` to be written, which takes it away from other cores; a position outside asks for
-/// nothing.
+/// Asks for the cache line of what lies `count` elements behind `element` to be written, which takes it away from other
+/// cores; there need be nothing.
 #[inline(always)]
-pub(super) fn prefetch_to_write<T>(slice: &mut [T], at: usize) {
-    if let Some(element) = slice.get_mut(at) {
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: it changes nothing that the program could see, and the address is that of a live reference. Processors of
-        // before 2014 that do not know the instruction take it for none. The intrinsic would become a
-        // prefetch to read where the instruction is not promised at compile time.
-        unsafe {
-            std::arch::asm!("prefetchw [{}]", in(reg) std::ptr::from_mut(element), options(nostack, preserves_flags, readonly));
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = element;
+pub(super) fn prefetch_behind_to_write<T>(element: &mut T, count: usize) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: it changes nothing that the program could see and faults nowhere, whatever the address. Processors of
+    // before 2014 that do not know the instruction take it for none. The intrinsic would become a
+    // prefetch to read where the instruction is not promised at compile time.
+    unsafe {
+        let behind = std::ptr::from_mut(element).wrapping_add(count);
+        std::arch::asm!("prefetchw [{}]", in(reg) behind, options(nostack, preserves_flags, readonly));
     }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (element, count);
 }
 
 /// A bit for each of the numbers that equals `number`.

@@ -9,7 +9,7 @@ use bytemuck::Zeroable;
 use crate::decode::{Fields, Fragment, IpVersion, Packet, Place, widened};
 use crate::flow::entry::AddressPair;
 use crate::flow::key::FlowKey;
-use crate::flow::memory::{prefetch, prefetch_to_write};
+use crate::flow::memory::{prefetch, prefetch_behind_to_write};
 use crate::flow::{KeyHash, KeyHasher};
 use crate::time::Timestamp;
 
@@ -94,19 +94,24 @@ impl Observations {
         self.packets().last().map(|packet| packet.clock)
     }
 
-    /// The place of the next packet, which is in the batch once it is kept ([`Observations::keep`]).
-    #[inline(always)]
-    pub fn next_place(&mut self) -> Next<'_> {
-        if self.filled == self.packets.len() {
-            self.grow();
+    /// The places that are free until there are `most` packets, which are put there with the hash of their Flow Key, unless
+    /// they are hashed later. What is kept in them is in the batch once it is told ([`Observations::keep`]).
+    #[inline]
+    pub fn room<'a>(&'a mut self, most: usize, hasher: &'a KeyHasher) -> Room<'a> {
+        if most > self.packets.len() {
+            self.grow(most);
         }
-        // The batch was read on another core, and the processor does not look so far ahead by itself.
-        prefetch_to_write(&mut self.packets, self.filled + AHEAD);
-        Next {
-            packet: &mut self.packets[self.filled],
-            pair: &mut self.pairs[self.filled],
-            is_left_unhashed: self.is_unhashed,
-        }
+        let packets = &mut self.packets[..most][self.filled..];
+        let pairs = &mut self.pairs[..most][self.filled..];
+        let hasher = (!self.is_unhashed).then_some(hasher);
+        Room { free: packets.len(), packets, pairs, hasher }
+    }
+
+    /// Adds the packets that were kept in the batch's [`Room`], so many.
+    #[inline]
+    pub fn keep(&mut self, packets: usize) {
+        debug_assert!(self.filled + packets <= self.packets.len());
+        self.filled += packets;
     }
 
     /// Has the packets of a batch that is still empty hashed later, all at once: by whoever has the time.
@@ -128,42 +133,50 @@ impl Observations {
         }
         for at in 0..self.filled {
             prefetch(&self.packets[..self.filled], at + AHEAD);
-            let (packet, pair) = (&mut self.packets[at], &mut self.pairs[at]);
-            Next { packet, pair, is_left_unhashed: false }.hash(hasher);
+            self.packets[at].hash(&self.pairs[at], hasher);
         }
     }
 
-    /// Keeps the packet in the next place.
-    #[inline(always)]
-    pub fn keep(&mut self) {
+    /// Adds a packet that was put into another batch.
+    #[inline(never)]
+    pub fn push_put(&mut self, Next { packet, pairs, at: from, .. }: Next<'_>) {
+        let at = self.next_place();
+        self.packets[at] = *packet;
+        if packet.is_ipv6() {
+            self.pairs[at] = pairs[from];
+        }
         self.filled += 1;
     }
 
-    /// Adds the packet in the next place of another batch.
-    #[inline]
-    pub fn keep_next_of(&mut self, other: &mut Observations) {
-        let (to, from) = (self.next_place(), other.next_place());
-        *to.packet = *from.packet;
-        if from.packet.is_ipv6() {
-            *to.pair = *from.pair;
-        }
-        self.keep();
+    /// The packet that was put into the next place and is not in the batch.
+    pub fn unkept(&self) -> Packet {
+        self.packets[self.filled].packet(&self.pairs[self.filled])
     }
 
     /// Adds a packet; `clock` is the observation clock as it stands with the packet.
     #[inline]
     pub fn push(&mut self, packet: &Packet, clock: Timestamp, hash: KeyHash) {
-        let mut next = self.next_place();
-        packet.put_into(&mut next);
-        next.set_clock(clock);
-        next.packet.hash = hash.index();
-        self.keep();
+        let at = self.next_place();
+        packet.put_into(Next { packet: &mut self.packets[at], pairs: &mut self.pairs, at, hasher: None });
+        self.packets[at].clock = clock;
+        self.packets[at].hash = hash.index();
+        self.filled += 1;
+    }
+
+    /// Where the next packet goes.
+    #[inline(always)]
+    fn next_place(&mut self) -> usize {
+        if self.filled == self.packets.len() {
+            self.grow((2 * self.filled).max(16));
+        }
+        let packet = &mut self.packets[self.filled];
+        prefetch_behind_to_write(packet, AHEAD);
+        self.filled
     }
 
     #[cold]
     #[inline(never)]
-    fn grow(&mut self) {
-        let length = (2 * self.packets.len()).max(16);
+    fn grow(&mut self, length: usize) {
         self.packets.resize(length, Observation::default());
         self.pairs.resize(length, AddressPair::zeroed());
     }
@@ -195,87 +208,141 @@ impl Observations {
     }
 }
 
-/// The place of a packet that is decoded where it stays: first the packet, then its clock, then its hash.
-pub struct Next<'a> {
-    packet: &'a mut Observation,
-    pair: &'a mut AddressPair,
-    is_left_unhashed: bool,
-}
-
-impl Next<'_> {
-    /// When it was captured.
-    #[inline(always)]
-    pub fn timestamp(&self) -> Timestamp {
-        self.packet.timestamp
-    }
-
-    /// Whole, first or later fragment.
-    #[inline(always)]
-    pub fn fragment(&self) -> Fragment {
-        self.packet.fragment
-    }
-
-    /// Whether it is in a batch whose packets are hashed later ([`Observations::leave_unhashed`]).
-    #[inline(always)]
-    pub fn is_left_unhashed(&self) -> bool {
-        self.is_left_unhashed
-    }
-
-    /// Sets the observation clock as it stands with the packet.
-    #[inline(always)]
-    pub fn set_clock(&mut self, clock: Timestamp) {
-        self.packet.clock = clock;
-    }
-
-    /// The packet, before it is hashed: the place of its hash is that of its fragment identification.
-    pub fn packet(&self) -> Packet {
-        let (key, ip_version) = (&self.packet.key, self.packet.ip_version());
-        let (source, destination) = match ip_version {
-            IpVersion::V4 => (widened(key.source), widened(key.destination)),
-            IpVersion::V6 => (self.pair.source, self.pair.destination),
-        };
-        Packet {
-            timestamp: self.packet.timestamp,
-            source,
-            destination,
-            octets: self.packet.octets,
-            interface: self.packet.interface,
-            fragment_id: self.packet.hash,
-            source_port: key.source_port,
-            destination_port: key.destination_port,
-            tcp_flags: self.packet.tcp_flags,
-            vlan: key.vlan,
-            protocol: key.protocol,
-            tos: self.packet.tos,
-            ip_version,
-            fragment: self.packet.fragment,
-        }
-    }
-
+impl Observation {
     /// Sets the hash of the packet's Flow Key, and gives it.
     #[inline(always)]
-    pub fn hash(&mut self, hasher: &KeyHasher) -> KeyHash {
-        let key = &self.packet.key;
+    fn hash(&mut self, pair: &AddressPair, hasher: &KeyHasher) -> KeyHash {
+        let key = &self.key;
         let ports = (key.source_port, key.destination_port);
         let hash = if key.is_ipv6() {
-            hasher.ipv6(self.pair.source, self.pair.destination, ports, key.protocol)
+            hasher.ipv6(pair.source, pair.destination, ports, key.protocol)
         } else {
             hasher.ipv4(key.source, key.destination, ports, key.protocol)
         };
-        self.packet.hash = hash.index();
+        self.hash = hash.index();
         hash
     }
 
+    /// The packet, before it is hashed: the place of its hash is that of its fragment identification.
+    fn packet(&self, pair: &AddressPair) -> Packet {
+        let (key, ip_version) = (&self.key, self.ip_version());
+        let (source, destination) = match ip_version {
+            IpVersion::V4 => (widened(key.source), widened(key.destination)),
+            IpVersion::V6 => (pair.source, pair.destination),
+        };
+        Packet {
+            timestamp: self.timestamp,
+            source,
+            destination,
+            octets: self.octets,
+            interface: self.interface,
+            fragment_id: self.hash,
+            source_port: key.source_port,
+            destination_port: key.destination_port,
+            tcp_flags: self.tcp_flags,
+            vlan: key.vlan,
+            protocol: key.protocol,
+            tos: self.tos,
+            ip_version,
+            fragment: self.fragment,
+        }
+    }
+}
+
+/// The free places of a batch. A packet is put into the first of them, and the next one takes its place unless it is kept.
+pub struct Room<'a> {
+    packets: &'a mut [Observation],
+    /// From the first of the places that were free.
+    pairs: &'a mut [AddressPair],
+    /// Places that were free.
+    free: usize,
+    /// None if the packets are hashed later.
+    hasher: Option<&'a KeyHasher>,
+}
+
+impl Room<'_> {
+    /// Whether there is no free place.
     #[inline(always)]
-    fn put(&mut self, ip_version: IpVersion, source: [u8; 4], destination: [u8; 4], fields: Fields) {
+    pub fn is_full(&self) -> bool {
+        self.packets.is_empty()
+    }
+
+    /// The first free place; there must be one.
+    #[inline(always)]
+    pub fn first_place(&mut self) -> Next<'_> {
+        let at = self.kept();
+        Next { packet: &mut self.packets[0], pairs: self.pairs, at, hasher: self.hasher }
+    }
+
+    /// Sets the observation clock as it stands with the packet in the first free place.
+    #[inline(always)]
+    pub fn set_clock(&mut self, clock: Timestamp) {
+        self.packets[0].clock = clock;
+    }
+
+    /// Keeps the packet in the first free place.
+    #[inline(always)]
+    pub fn keep(&mut self) {
+        self.packets = std::mem::take(&mut self.packets).get_mut(1..).unwrap_or_default();
+        if let Some(packet) = self.packets.first_mut() {
+            // The batch was read on another core, and the processor does not look so far ahead by itself.
+            prefetch_behind_to_write(packet, AHEAD);
+        }
+    }
+
+    /// Packets kept so far.
+    #[inline]
+    pub fn kept(&self) -> usize {
+        self.free - self.packets.len()
+    }
+}
+
+/// The place of a packet that is decoded where it stays. What is put there has its hash, unless it is a fragment, whose ports
+/// may not be known yet.
+pub struct Next<'a> {
+    packet: &'a mut Observation,
+    pairs: &'a mut [AddressPair],
+    at: usize,
+    hasher: Option<&'a KeyHasher>,
+}
+
+/// What is known of a packet that has been put in its place.
+#[derive(Clone, Copy, Debug)]
+pub struct Put {
+    /// Whole, first or later fragment.
+    pub fragment: Fragment,
+    /// The hash of its Flow Key; of no meaning for a fragment, or if it is hashed later.
+    pub hash: KeyHash,
+}
+
+impl Next<'_> {
+    /// Gives the fragment that was put here its ports, by `resolve`, and then its hash.
+    #[cold]
+    #[inline(never)]
+    pub fn resolve(self, resolve: impl FnOnce(&mut Packet)) -> KeyHash {
+        let Next { packet: place, pairs, at, hasher } = self;
+        let mut packet = place.packet(&pairs[at]);
+        resolve(&mut packet);
+        packet.put_into(Next { packet: place, pairs, at, hasher });
+        hasher.map_or(KeyHash::default(), |hasher| place.hash(&pairs[at], hasher))
+    }
+
+    #[inline(always)]
+    fn put(
+        self,
+        ip_version: IpVersion,
+        source: [u8; 4],
+        destination: [u8; 4],
+        fields: Fields,
+        hash: impl FnOnce(&KeyHasher) -> KeyHash,
+    ) -> Put {
+        let Next { packet, hasher, .. } = self;
         // Field by field: a packet put together elsewhere and copied here is waited for when it is hashed.
-        let packet = &mut *self.packet;
         packet.timestamp = fields.timestamp;
         packet.key.source = source;
         packet.key.destination = destination;
         packet.octets = fields.octets;
         packet.interface = fields.interface;
-        packet.hash = fields.fragment_id;
         packet.key.source_port = fields.source_port;
         packet.key.destination_port = fields.destination_port;
         packet.tcp_flags = fields.tcp_flags;
@@ -284,20 +351,36 @@ impl Next<'_> {
         packet.tos = fields.tos;
         packet.key.state = FlowKey::state(ip_version);
         packet.fragment = fields.fragment;
+        if fields.fragment != Fragment::Whole {
+            packet.hash = fields.fragment_id;
+            return Put { fragment: fields.fragment, hash: KeyHash::default() };
+        }
+        // Of what is in registers still.
+        let hash = hasher.map_or(KeyHash::default(), hash);
+        packet.hash = hash.index();
+        Put { fragment: Fragment::Whole, hash }
     }
 }
 
 impl Place for Next<'_> {
+    type Put = Put;
+
     #[inline(always)]
-    fn put_ipv4(&mut self, source: [u8; 4], destination: [u8; 4], fields: Fields) {
-        self.put(IpVersion::V4, source, destination, fields);
+    fn put_ipv4(self, source: [u8; 4], destination: [u8; 4], fields: Fields) -> Put {
+        let ports = (fields.source_port, fields.destination_port);
+        self.put(IpVersion::V4, source, destination, fields, |hasher| {
+            hasher.ipv4(source, destination, ports, fields.protocol)
+        })
     }
 
     #[inline(always)]
-    fn put_ipv6(&mut self, source: [u8; 16], destination: [u8; 16], fields: Fields) {
+    fn put_ipv6(self, source: [u8; 16], destination: [u8; 16], fields: Fields) -> Put {
+        let ports = (fields.source_port, fields.destination_port);
+        self.pairs[self.at] = AddressPair { source, destination };
         // With their first four octets here, too, the addresses would be stored in pieces that the hash has to wait for.
-        self.put(IpVersion::V6, [0; 4], [0; 4], fields);
-        *self.pair = AddressPair { source, destination };
+        self.put(IpVersion::V6, [0; 4], [0; 4], fields, |hasher| {
+            hasher.ipv6(source, destination, ports, fields.protocol)
+        })
     }
 }
 
@@ -338,13 +421,13 @@ mod tests {
             let version = if number % 3 == 0 { IpVersion::V6 } else { IpVersion::V4 };
             let packet = packet(u64::from(number), version, number, 2);
             for batch in [&mut hashed, &mut unhashed] {
-                let mut next = batch.next_place();
-                packet.put_into(&mut next);
-                next.set_clock(packet.timestamp);
-                if !next.is_left_unhashed() {
-                    next.hash(&hasher);
-                }
-                batch.keep();
+                let mut room = batch.room(usize::from(number) + 1, &hasher);
+                packet.put_into(room.first_place());
+                room.set_clock(packet.timestamp);
+                room.keep();
+                assert!(room.is_full());
+                let kept = room.kept();
+                batch.keep(kept);
             }
         }
         let hashes = |batch: &Observations| batch.packets().iter().map(|one| one.hash).collect::<Vec<_>>();
