@@ -14,6 +14,8 @@ const FIRST_READ: usize = 16 * 1024;
 const PAGE: usize = 4096;
 /// Octets of the smallest buffer that is filled page by page.
 const PAGES_FROM: usize = 16 * PAGE;
+/// Octets that a buffer may be asked to have, so that every place in it, and in what it grows to for a record, fits 32 bits.
+const LARGEST: usize = 1 << 30;
 /// Octets of the header of a pcap record.
 const SHORTEST_HEADER: usize = 16;
 
@@ -44,21 +46,22 @@ pub(super) struct Octets<'a> {
 impl<'a> Octets<'a> {
     /// `length` octets from `place` on.
     #[inline(always)]
-    pub fn at(self, place: usize, length: usize) -> &'a [u8] {
-        &self.octets[place..][..length]
+    pub fn at(self, place: u32, length: u32) -> &'a [u8] {
+        let (place, length) = (place as usize, length as usize);
+        &self.octets[place..place + length]
     }
 
     /// Asks for as much of what is read next as the record, of `length` octets from `place` on, takes of what was read.
     #[inline(always)]
-    pub fn look_ahead(self, place: usize, length: usize) {
+    pub fn look_ahead(self, place: u32, length: u32) {
         // A record's header is counted as the shortest there is: records a little apart still ask for every line.
-        lookahead::ask_for(self.ahead.wrapping_add(place), length + SHORTEST_HEADER);
+        lookahead::ask_for(self.ahead.wrapping_add(place as usize), length as usize + SHORTEST_HEADER);
     }
 }
 
 impl Buffer {
     pub fn new(input: Input, most: usize) -> Buffer {
-        let most = most.max(1);
+        let most = most.clamp(1, LARGEST);
         let size = most.min(FIRST_READ);
         Buffer { input, octets: Vec::new(), start: 0, end: 0, base: 0, size, most, ended: false, ahead: 0 }
     }

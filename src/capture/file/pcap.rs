@@ -55,27 +55,28 @@ impl<const BIG: bool> Pcap<BIG> {
         Ok(Pcap { fraction_nanos: fraction_nanos.into(), link_type, interface })
     }
 
-    /// The record that `unread` begins with, if it is sound and wholly there, and the octets it takes; `place` is where
+    /// The record that `unread` begins with, if it is sound and wholly there, and what follows it; `place` is where
     /// `unread` lies in the buffer.
     #[inline(always)]
-    pub fn record_in(&self, unread: &[u8], place: usize) -> Option<(Head, usize)> {
-        let header = unread.first_chunk::<RECORD_HEADER>()?;
+    pub fn record_in<'a>(&self, unread: &'a [u8], place: usize) -> Option<(Head, &'a [u8])> {
+        let (header, octets) = unread.split_first_chunk::<RECORD_HEADER>()?;
         let field = |at| number::<BIG>(four(header, at));
-        let captured = field(8) as usize;
-        if captured > LONGEST_FRAME as usize || captured > unread.len() - RECORD_HEADER {
+        let captured = field(8);
+        if captured > LONGEST_FRAME {
             return None;
         }
-        // 2³² s and as many µs come to less than 2⁶³ ns.
+        let rest = octets.get(captured as usize..)?;
         let nanos = u64::from(field(0)) * 1_000_000_000 + u64::from(field(4)) * self.fraction_nanos;
         let head = Head {
-            timestamp: Timestamp::from_nanos(nanos),
+            // 2³² s and as many µs come to less than 2⁶³ ns.
+            timestamp: Timestamp::again(nanos),
             wire_length: field(12),
             link_type: self.link_type,
             interface: self.interface,
-            place: place + RECORD_HEADER,
+            place: (place + RECORD_HEADER) as u32,
             captured,
         };
-        Some((head, RECORD_HEADER + captured))
+        Some((head, rest))
     }
 
     /// The next record, reading what is missing; none at the end of the file.
@@ -97,8 +98,8 @@ impl<const BIG: bool> Pcap<BIG> {
         let whole = RECORD_HEADER + captured as usize;
         buffer.require(whole, WHAT, whole as u64)?;
         let record = self.record_in(buffer.unread(), buffer.place());
-        let (head, length) = record.ok_or(Stop::CutOff { what: WHAT, needed: whole as u64 })?;
-        buffer.consume(length);
+        let (head, _) = record.ok_or(Stop::CutOff { what: WHAT, needed: whole as u64 })?;
+        buffer.consume(whole);
         Ok(head)
     }
 }

@@ -116,21 +116,26 @@ impl Pcapng {
         Pcapng { big: false, interfaces: Vec::new(), last: Timestamp::EPOCH, interface }
     }
 
-    /// The frame of the enhanced packet block that `unread` begins with, if it is sound and wholly there, and the octets
-    /// it takes; `place` is where `unread` lies in the buffer.
+    /// The frame of the enhanced packet block that `unread` begins with, if it is sound and wholly there, and what follows
+    /// it; `place` is where `unread` lies in the buffer.
     #[inline(always)]
-    pub fn record_in<const BIG: bool>(&mut self, unread: &[u8], place: usize) -> Option<(Head, usize)> {
+    pub fn record_in<'a, const BIG: bool>(
+        &mut self,
+        unread: &'a [u8],
+        place: usize,
+    ) -> Option<(Head, &'a [u8])> {
         let header = unread.first_chunk::<PACKET_HEADER>()?;
         let field = |at| number::<BIG>(four(header, at));
         let length = field(4) as usize;
-        if field(0) != ENHANCED_PACKET || length > unread.len() || length < PACKET_HEADER + 4 {
+        if field(0) != ENHANCED_PACKET || length < PACKET_HEADER + 4 {
             return None;
         }
-        let captured = field(20) as usize;
-        if captured > LONGEST_FRAME as usize || captured > length - PACKET_HEADER - 4 {
+        let (block, rest) = unread.split_at_checked(length)?;
+        let captured = field(20);
+        if captured > LONGEST_FRAME || captured as usize > length - PACKET_HEADER - 4 {
             return None;
         }
-        if number::<BIG>(four(unread, length - 4)) != length as u32 {
+        if number::<BIG>(*block.last_chunk()?) != length as u32 {
             return None;
         }
         let number = field(8);
@@ -142,10 +147,10 @@ impl Pcapng {
             wire_length: field(24),
             link_type: interface.link_type,
             interface: self.interface.unwrap_or(number),
-            place: place + PACKET_HEADER,
+            place: (place + PACKET_HEADER) as u32,
             captured,
         };
-        Some((head, length))
+        Some((head, rest))
     }
 
     /// The next frame, reading what is missing and stepping over blocks that are no packets; none at the end of the
@@ -311,8 +316,8 @@ impl Pcapng {
             wire_length,
             link_type,
             interface: self.interface.unwrap_or(number),
-            place,
-            captured: captured as usize,
+            place: place as u32,
+            captured,
         })
     }
 
@@ -335,8 +340,8 @@ impl Pcapng {
             wire_length,
             link_type,
             interface: self.interface.unwrap_or(0),
-            place,
-            captured: captured as usize,
+            place: place as u32,
+            captured,
         })
     }
 

@@ -17,8 +17,8 @@ pub(super) struct Head {
     pub wire_length: u32,
     pub link_type: LinkType,
     pub interface: u32,
-    pub place: usize,
-    pub captured: usize,
+    pub place: u32,
+    pub captured: u32,
 }
 
 impl Head {
@@ -159,7 +159,7 @@ impl Reader {
         let input = self.buffer.input();
         FileError {
             path: input.path().to_path_buf(),
-            offset: Some(self.buffer.offset_of(head.place)),
+            offset: Some(self.buffer.offset_of(head.place as usize)),
             decompressed: input.is_compressed(),
             reason,
         }
@@ -190,7 +190,7 @@ impl Reader {
     /// on. What cannot be read twice stays as it is.
     pub fn park(&mut self) {
         let Some(head) = &mut self.head else { return };
-        if !self.parked && self.buffer.park(head.place, head.captured) {
+        if !self.parked && self.buffer.park(head.place as usize, head.captured as usize) {
             head.place = 0;
             self.parked = true;
         }
@@ -215,23 +215,23 @@ impl Reader {
     }
 }
 
-/// `next` makes a head of the record that it is given, the place of which in the buffer it is told, and says how long it
-/// is. The buffer hears of all records at once, so that what is left of it can stay in registers.
+/// `next` makes a head of the record that the octets which it is given begin with, the place of which in the buffer it is told,
+/// and gives what follows it. The buffer hears of all records at once, so that what is left of it can stay in registers.
 #[inline(always)]
 fn gather(
     buffer: &mut Buffer,
     bound: u64,
     run: &mut [Head],
     mut end: usize,
-    mut next: impl FnMut(&[u8], usize) -> Option<(Head, usize)>,
+    mut next: impl for<'a> FnMut(&'a [u8], usize) -> Option<(Head, &'a [u8])>,
 ) -> (usize, Option<Head>) {
-    let (mut unread, first) = (buffer.unread(), buffer.place());
-    let (mut place, mut beyond) = (first, None);
+    let (mut unread, mut beyond) = (buffer.unread(), None);
+    let length = unread.len();
+    let behind = buffer.place() + length;
     for slot in run.iter_mut().skip(end) {
         bring_near(unread);
-        let Some((head, length)) = next(unread, place) else { break };
-        unread = unread.get(length..).unwrap_or_default();
-        place += length;
+        let Some((head, rest)) = next(unread, behind - unread.len()) else { break };
+        unread = rest;
         if head.timestamp.nanos() >= bound {
             beyond = Some(head);
             break;
@@ -239,7 +239,8 @@ fn gather(
         *slot = head;
         end += 1;
     }
-    buffer.consume(place - first);
+    let gathered = length - unread.len();
+    buffer.consume(gathered);
     (end, beyond)
 }
 
