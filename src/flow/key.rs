@@ -151,9 +151,11 @@ impl KeyHasher {
         let (source, destination) = (end(source, ports.0), end(destination, ports.1));
         let mut hasher = self.state.build_hasher();
         // The two ends in one order whatever the direction; which came first is the direction bit.
-        hasher.write_u64(source.min(destination) | u64::from(protocol) << 48);
-        hasher.write_u64(source.max(destination));
-        KeyHash::new(hasher.finish(), source < destination)
+        let forward = source < destination;
+        let (low, high) = if forward { (source, destination) } else { (destination, source) };
+        hasher.write_u64(low | u64::from(protocol) << 48);
+        hasher.write_u64(high);
+        KeyHash::new(hasher.finish(), forward)
     }
 
     /// The hash of an IPv6 Flow's key.

@@ -159,20 +159,22 @@ pub(super) fn prefetch<T>(slice: &[T], at: usize) {
     let _ = address;
 }
 
-/// Asks for the cache line of what lies `count` elements behind `element` to be written, which takes it away from other
+/// Asks for the cache line of what lies `COUNT` elements behind `element` to be written, which takes it away from other
 /// cores; there need be nothing.
 #[inline(always)]
-pub(super) fn prefetch_behind_to_write<T>(element: &mut T, count: usize) {
+pub(super) fn prefetch_behind_to_write<T, const COUNT: usize>(element: &mut T) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: it changes nothing that the program could see and faults nowhere, whatever the address. Processors of
     // before 2014 that do not know the instruction take it for none. The intrinsic would become a
     // prefetch to read where the instruction is not promised at compile time.
     unsafe {
-        let behind = std::ptr::from_mut(element).wrapping_add(count);
-        std::arch::asm!("prefetchw [{}]", in(reg) behind, options(nostack, preserves_flags, readonly));
+        std::arch::asm!(
+            "prefetchw [{} + {}]", in(reg) std::ptr::from_mut(element), const COUNT * size_of::<T>(),
+            options(nostack, preserves_flags, readonly)
+        );
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = (element, count);
+    let _ = element;
 }
 
 /// A bit for each of the numbers that equals `number`.

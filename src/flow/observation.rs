@@ -104,7 +104,7 @@ impl Observations {
         let packets = &mut self.packets[..most][self.filled..];
         let pairs = &mut self.pairs[..most][self.filled..];
         let hasher = (!self.is_unhashed).then_some(hasher);
-        Room { free: packets.len(), packets, pairs, hasher }
+        Room { packets, pairs, kept: 0, hasher }
     }
 
     /// Adds the packets that were kept in the batch's [`Room`], so many.
@@ -169,8 +169,7 @@ impl Observations {
         if self.filled == self.packets.len() {
             self.grow((2 * self.filled).max(16));
         }
-        let packet = &mut self.packets[self.filled];
-        prefetch_behind_to_write(packet, AHEAD);
+        prefetch_behind_to_write::<_, AHEAD>(&mut self.packets[self.filled]);
         self.filled
     }
 
@@ -252,10 +251,9 @@ impl Observation {
 /// The free places of a batch. A packet is put into the first of them, and the next one takes its place unless it is kept.
 pub struct Room<'a> {
     packets: &'a mut [Observation],
-    /// From the first of the places that were free.
     pairs: &'a mut [AddressPair],
-    /// Places that were free.
-    free: usize,
+    /// Places that are no longer free, from the front.
+    kept: usize,
     /// None if the packets are hashed later.
     hasher: Option<&'a KeyHasher>,
 }
@@ -264,36 +262,34 @@ impl Room<'_> {
     /// Whether there is no free place.
     #[inline(always)]
     pub fn is_full(&self) -> bool {
-        self.packets.is_empty()
+        self.kept >= self.packets.len()
     }
 
     /// The first free place; there must be one.
     #[inline(always)]
     pub fn first_place(&mut self) -> Next<'_> {
-        let at = self.kept();
-        Next { packet: &mut self.packets[0], pairs: self.pairs, at, hasher: self.hasher }
+        let packet = &mut self.packets[self.kept];
+        Next { packet, pairs: self.pairs, at: self.kept, hasher: self.hasher }
     }
 
     /// Sets the observation clock as it stands with the packet in the first free place.
     #[inline(always)]
     pub fn set_clock(&mut self, clock: Timestamp) {
-        self.packets[0].clock = clock;
+        self.packets[self.kept].clock = clock;
     }
 
     /// Keeps the packet in the first free place.
     #[inline(always)]
     pub fn keep(&mut self) {
-        self.packets = std::mem::take(&mut self.packets).get_mut(1..).unwrap_or_default();
-        if let Some(packet) = self.packets.first_mut() {
-            // The batch was read on another core, and the processor does not look so far ahead by itself.
-            prefetch_behind_to_write(packet, AHEAD);
-        }
+        // The batch was read on another core, and the processor does not look so far ahead by itself.
+        prefetch_behind_to_write::<_, AHEAD>(&mut self.packets[self.kept]);
+        self.kept += 1;
     }
 
     /// Packets kept so far.
     #[inline]
     pub fn kept(&self) -> usize {
-        self.free - self.packets.len()
+        self.kept
     }
 }
 
