@@ -189,43 +189,48 @@ impl Intake {
     ) -> Filled {
         let tables = waiting.len();
         let Some((first, others)) = waiting.split_first_mut() else { return Filled::Ended };
-        // Decoded where it stays, at least where there is one table.
         let mut room = first.room(batch, &self.hasher);
-        let (left, mut wire_octets) = (frames.len(), 0);
-        let filled = loop {
-            if room.is_full() {
-                break Filled::Batch(0);
-            }
-            let Some(frame) = frames.next() else { break Filled::Ended };
-            wire_octets += u64::from(frame.wire_length);
-            let Put { fragment, mut hash } = match decode::decode_into(&frame, || room.first_place()) {
-                Ok(put) => put,
-                Err(reason) => {
-                    self.counts.ignore(reason, frame.timestamp, frame.wire_length);
-                    continue;
-                }
-            };
-            match self.clock.observe(frame.timestamp) {
-                ClockStep::At(clock) => room.set_clock(clock),
-                ClockStep::Jumped { before, .. } => break Filled::Jumped { before },
-            }
-            if fragment != Fragment::Whole {
-                hash = room.first_place().resolve(|packet| self.fragments.resolve(packet));
-            }
-            if !others.is_empty() {
-                let table = hash.shard(tables);
-                if table > 0 {
-                    let other = &mut others[table - 1];
-                    other.push_put(room.first_place());
-                    if other.len() == batch {
-                        break Filled::Batch(table);
+        let (free, left, mut wire_octets) = (room.len(), frames.len(), 0);
+        // Each frame is decoded where its packet stays, at least where there is one table.
+        let filled = 'places: loop {
+            let Some(mut place) = room.next() else { break Filled::Batch(0) };
+            loop {
+                let Some(frame) = frames.next() else { break 'places Filled::Ended };
+                wire_octets += u64::from(frame.wire_length);
+                let Put { fragment, mut hash } = match decode::decode_into(&frame, || place.again()) {
+                    Ok(put) => put,
+                    Err(reason) => {
+                        self.counts.ignore(reason, frame.timestamp, frame.wire_length);
+                        continue;
                     }
-                    continue;
+                };
+                match self.clock.observe(frame.timestamp) {
+                    ClockStep::At(clock) => place.set_clock(clock),
+                    ClockStep::Jumped { before, .. } => break 'places Filled::Jumped { before },
+                }
+                if fragment != Fragment::Whole {
+                    hash = place.again().resolve(|packet| self.fragments.resolve(packet));
+                }
+                if others.is_empty() {
+                    break;
+                }
+                match hash.shard(tables) {
+                    0 => break,
+                    table => {
+                        let other = &mut others[table - 1];
+                        other.push_put(place.again());
+                        if other.len() == batch {
+                            break 'places Filled::Batch(table);
+                        }
+                    }
                 }
             }
-            room.keep();
         };
-        let kept = room.kept();
+        let kept = match filled {
+            Filled::Batch(0) => free,
+            // The place that is not filled has been taken out of the room.
+            _ => free - room.len() - 1,
+        };
         first.keep(kept);
         self.counts.frames += (left - frames.len()) as u64;
         self.counts.wire_octets += wire_octets;

@@ -4,6 +4,8 @@
 //! batch later. Out: a batch that crosses to another core at 48 octets a packet; it is the crossing that costs. IPv6 addresses stand beside, in an array that stays
 //! untouched where there is no IPv6, as they do in the table.
 
+use std::slice;
+
 use bytemuck::Zeroable;
 
 use crate::decode::{Fields, Fragment, IpVersion, Packet, Place, widened};
@@ -95,7 +97,7 @@ impl Observations {
     }
 
     /// The places that are free until there are `most` packets, which are put there with the hash of their Flow Key, unless
-    /// they are hashed later. What is kept in them is in the batch once it is told ([`Observations::keep`]).
+    /// they are hashed later. They are in the batch once it is told how many ([`Observations::keep`]).
     #[inline]
     pub fn room<'a>(&'a mut self, most: usize, hasher: &'a KeyHasher) -> Room<'a> {
         if most > self.packets.len() {
@@ -104,10 +106,10 @@ impl Observations {
         let packets = &mut self.packets[..most][self.filled..];
         let pairs = &mut self.pairs[..most][self.filled..];
         let hasher = (!self.is_unhashed).then_some(hasher);
-        Room { packets, pairs, kept: 0, hasher }
+        Room { packets: packets.iter_mut(), pairs: pairs.iter_mut(), hasher }
     }
 
-    /// Adds the packets that were kept in the batch's [`Room`], so many.
+    /// Adds the packets that were put into the first places of the batch's [`Room`], so many.
     #[inline]
     pub fn keep(&mut self, packets: usize) {
         debug_assert!(self.filled + packets <= self.packets.len());
@@ -139,11 +141,11 @@ impl Observations {
 
     /// Adds a packet that was put into another batch.
     #[inline(never)]
-    pub fn push_put(&mut self, Next { packet, pairs, at: from, .. }: Next<'_>) {
+    pub fn push_put(&mut self, Next { packet, pair, .. }: Next<'_>) {
         let at = self.next_place();
         self.packets[at] = *packet;
         if packet.is_ipv6() {
-            self.pairs[at] = pairs[from];
+            self.pairs[at] = *pair;
         }
         self.filled += 1;
     }
@@ -157,9 +159,10 @@ impl Observations {
     #[inline]
     pub fn push(&mut self, packet: &Packet, clock: Timestamp, hash: KeyHash) {
         let at = self.next_place();
-        packet.put_into(Next { packet: &mut self.packets[at], pairs: &mut self.pairs, at, hasher: None });
-        self.packets[at].clock = clock;
-        self.packets[at].hash = hash.index();
+        let place = &mut self.packets[at];
+        packet.put_into(Next { packet: place, pair: &mut self.pairs[at], hasher: None });
+        place.clock = clock;
+        place.hash = hash.index();
         self.filled += 1;
     }
 
@@ -248,57 +251,39 @@ impl Observation {
     }
 }
 
-/// The free places of a batch. A packet is put into the first of them, and the next one takes its place unless it is kept.
+/// The free places of a batch, in order.
 pub struct Room<'a> {
-    packets: &'a mut [Observation],
-    pairs: &'a mut [AddressPair],
-    /// Places that are no longer free, from the front.
-    kept: usize,
+    packets: slice::IterMut<'a, Observation>,
+    // Not zipped, which would go by number: both places would be worked out anew for each packet.
+    pairs: slice::IterMut<'a, AddressPair>,
     /// None if the packets are hashed later.
     hasher: Option<&'a KeyHasher>,
 }
 
-impl Room<'_> {
-    /// Whether there is no free place.
-    #[inline(always)]
-    pub fn is_full(&self) -> bool {
-        self.kept >= self.packets.len()
-    }
+impl<'a> Iterator for Room<'a> {
+    type Item = Next<'a>;
 
-    /// The first free place; there must be one.
     #[inline(always)]
-    pub fn first_place(&mut self) -> Next<'_> {
-        let packet = &mut self.packets[self.kept];
-        Next { packet, pairs: self.pairs, at: self.kept, hasher: self.hasher }
-    }
-
-    /// Sets the observation clock as it stands with the packet in the first free place.
-    #[inline(always)]
-    pub fn set_clock(&mut self, clock: Timestamp) {
-        self.packets[self.kept].clock = clock;
-    }
-
-    /// Keeps the packet in the first free place.
-    #[inline(always)]
-    pub fn keep(&mut self) {
+    fn next(&mut self) -> Option<Next<'a>> {
+        let (packet, pair) = (self.packets.next()?, self.pairs.next()?);
         // The batch was read on another core, and the processor does not look so far ahead by itself.
-        prefetch_behind_to_write::<_, AHEAD>(&mut self.packets[self.kept]);
-        self.kept += 1;
+        prefetch_behind_to_write::<_, AHEAD>(packet);
+        Some(Next { packet, pair, hasher: self.hasher })
     }
 
-    /// Packets kept so far.
     #[inline]
-    pub fn kept(&self) -> usize {
-        self.kept
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.packets.size_hint()
     }
 }
+
+impl ExactSizeIterator for Room<'_> {}
 
 /// The place of a packet that is decoded where it stays. What is put there has its hash, unless it is a fragment, whose ports
 /// may not be known yet.
 pub struct Next<'a> {
     packet: &'a mut Observation,
-    pairs: &'a mut [AddressPair],
-    at: usize,
+    pair: &'a mut AddressPair,
     hasher: Option<&'a KeyHasher>,
 }
 
@@ -312,15 +297,26 @@ pub struct Put {
 }
 
 impl Next<'_> {
+    /// The same place, to be used up.
+    #[inline(always)]
+    pub fn again(&mut self) -> Next<'_> {
+        Next { packet: self.packet, pair: self.pair, hasher: self.hasher }
+    }
+
+    /// Sets the observation clock as it stands with the packet that was put here.
+    #[inline(always)]
+    pub fn set_clock(&mut self, clock: Timestamp) {
+        self.packet.clock = clock;
+    }
+
     /// Gives the fragment that was put here its ports, by `resolve`, and then its hash.
     #[cold]
     #[inline(never)]
-    pub fn resolve(self, resolve: impl FnOnce(&mut Packet)) -> KeyHash {
-        let Next { packet: place, pairs, at, hasher } = self;
-        let mut packet = place.packet(&pairs[at]);
+    pub fn resolve(mut self, resolve: impl FnOnce(&mut Packet)) -> KeyHash {
+        let mut packet = self.packet.packet(self.pair);
         resolve(&mut packet);
-        packet.put_into(Next { packet: place, pairs, at, hasher });
-        hasher.map_or(KeyHash::default(), |hasher| place.hash(&pairs[at], hasher))
+        packet.put_into(self.again());
+        self.hasher.map_or(KeyHash::default(), |hasher| self.packet.hash(self.pair, hasher))
     }
 
     #[inline(always)]
@@ -372,7 +368,7 @@ impl Place for Next<'_> {
     #[inline(always)]
     fn put_ipv6(self, source: [u8; 16], destination: [u8; 16], fields: Fields) -> Put {
         let ports = (fields.source_port, fields.destination_port);
-        self.pairs[self.at] = AddressPair { source, destination };
+        *self.pair = AddressPair { source, destination };
         // With their first four octets here, too, the addresses would be stored in pieces that the hash has to wait for.
         self.put(IpVersion::V6, [0; 4], [0; 4], fields, |hasher| {
             hasher.ipv6(source, destination, ports, fields.protocol)
@@ -418,12 +414,11 @@ mod tests {
             let packet = packet(u64::from(number), version, number, 2);
             for batch in [&mut hashed, &mut unhashed] {
                 let mut room = batch.room(usize::from(number) + 1, &hasher);
-                packet.put_into(room.first_place());
-                room.set_clock(packet.timestamp);
-                room.keep();
-                assert!(room.is_full());
-                let kept = room.kept();
-                batch.keep(kept);
+                let mut place = room.next().expect("there is room");
+                packet.put_into(place.again());
+                place.set_clock(packet.timestamp);
+                assert_eq!(room.len(), 0);
+                batch.keep(1);
             }
         }
         let hashes = |batch: &Observations| batch.packets().iter().map(|one| one.hash).collect::<Vec<_>>();
