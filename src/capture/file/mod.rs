@@ -244,18 +244,23 @@ impl CaptureFiles {
     #[inline(never)]
     fn gather(&mut self) -> bool {
         loop {
-            self.end = 0;
-            let head = match self.beyond.take() {
-                Some(head) => self.turn(Some(head)),
-                None => match self.readers.get_mut(self.current).and_then(Reader::advance) {
-                    Some(head) if head.timestamp.nanos() < self.bound => Some(head),
-                    head => self.turn(head),
-                },
+            // The frames that need no reading: a pipe is not waited for while one is at hand.
+            (self.end, self.beyond) = match (self.beyond.take(), self.readers.get_mut(self.current)) {
+                (None, Some(reader)) => reader.gather(self.bound, &mut *self.run, 0),
+                (beyond, _) => (0, beyond),
             };
-            let Some(head) = head else { return false };
-            self.run[0] = head;
-            // The frames behind it that need no reading: a pipe is not waited for while one is at hand.
-            (self.end, self.beyond) = self.readers[self.current].gather(self.bound, &mut *self.run, 1);
+            if self.end == 0 {
+                let head = match self.beyond.take() {
+                    Some(head) => self.turn(Some(head)),
+                    None => match self.readers.get_mut(self.current).and_then(Reader::advance) {
+                        Some(head) if head.timestamp.nanos() < self.bound => Some(head),
+                        head => self.turn(head),
+                    },
+                };
+                let Some(head) = head else { return false };
+                self.run[0] = head;
+                (self.end, self.beyond) = self.readers[self.current].gather(self.bound, &mut *self.run, 1);
+            }
             if self.filter.is_some() {
                 self.sift();
             }

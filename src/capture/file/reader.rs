@@ -217,18 +217,20 @@ impl Reader {
 
 /// `next` makes a head of the record that the octets which it is given begin with, the place of which in the buffer it is told,
 /// and gives what follows it. The buffer hears of all records at once, so that what is left of it can stay in registers.
-#[inline(always)]
+// Out of line: compilers make one loop of parts of several that stand in one function.
+#[inline(never)]
 fn gather(
     buffer: &mut Buffer,
     bound: u64,
     run: &mut [Head],
-    mut end: usize,
+    end: usize,
     mut next: impl for<'a> FnMut(&'a [u8], usize) -> Option<(Head, &'a [u8])>,
 ) -> (usize, Option<Head>) {
     let (mut unread, mut beyond) = (buffer.unread(), None);
-    let length = unread.len();
+    let (length, most) = (unread.len(), run.len());
     let behind = buffer.place() + length;
-    for slot in run.iter_mut().skip(end) {
+    let mut slots = run.get_mut(end..).unwrap_or_default().iter_mut();
+    while slots.len() > 0 {
         bring_near(unread);
         let Some((head, rest)) = next(unread, behind - unread.len()) else { break };
         unread = rest;
@@ -236,10 +238,11 @@ fn gather(
             beyond = Some(head);
             break;
         }
-        *slot = head;
-        end += 1;
+        if let Some(slot) = slots.next() {
+            *slot = head;
+        }
     }
-    let gathered = length - unread.len();
+    let (end, gathered) = (most - slots.len(), length - unread.len());
     buffer.consume(gathered);
     (end, beyond)
 }
