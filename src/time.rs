@@ -7,8 +7,10 @@
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use bytemuck::NoUninit;
+
 /// Nanoseconds since 1970-01-01 00:00:00 UTC, 0 to 2⁶³−1.
-#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, NoUninit)]
 #[repr(transparent)]
 pub struct Timestamp(u64);
 

@@ -50,6 +50,7 @@ pub fn records(mix: Mix, count: usize) -> (Vec<FlowRecord>, Tally) {
                 tos: 0,
                 ip_version,
                 end_reason: if protocol == TCP { EndReason::End } else { EndReason::Idle },
+                padding: [0; 2],
             }
         })
         .collect();

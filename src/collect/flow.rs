@@ -195,6 +195,7 @@ impl Found {
             tos: 0,
             ip_version,
             end_reason: EndReason::Forced,
+            padding: [0; 2],
         };
         self.forward.fill(&mut record);
         Some(record)

@@ -46,7 +46,7 @@ pub mod tcp_flags {
 }
 
 /// IPv4 or IPv6.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, bytemuck::NoUninit)]
 #[repr(u8)]
 pub enum IpVersion {
     /// IPv4.

@@ -198,7 +198,7 @@ impl<F: Framing> TemplateExporter<F> {
                     return false;
                 }
                 framing.add(record);
-                tally.add(record);
+                tally.add_counts(record);
                 newest = newest.max(record.ended);
                 true
             });
@@ -206,6 +206,7 @@ impl<F: Framing> TemplateExporter<F> {
                 break;
             }
             self.pending.add(kind, written);
+            tally.records += written as u64;
             rest = &rest[written..];
         }
         if tally.records > 0 {

@@ -203,6 +203,12 @@ impl Tally {
     #[inline]
     pub fn add(&mut self, record: &FlowRecord) {
         self.records += 1;
+        self.add_counts(record);
+    }
+
+    /// Adds what is in one record, which is counted apart.
+    #[inline]
+    fn add_counts(&mut self, record: &FlowRecord) {
         self.packets = self.packets.saturating_add(record.packets);
         self.octets = self.octets.saturating_add(record.octets);
     }

@@ -24,14 +24,30 @@ pub struct Field {
 /// Takes the fields of a record one after the other.
 trait Fields {
     /// Takes a field; its length is that of the value's type.
-    fn put(&mut self, element: &'static Element, value: impl Value);
+    fn put<V: Value>(&mut self, element: &'static Element, value: V);
+
+    /// Takes several fields at once, each as long as its element, the first of which stands first in `octets`. What is left of
+    /// those is of no meaning.
+    fn put_all<const COUNT: usize>(&mut self, elements: [&'static Element; COUNT], octets: [u8; 4]);
 }
 
-/// Puts rows of an element and its value.
+/// Puts rows of an element and its value, or of several elements and the octets of all their values.
 macro_rules! table {
-    ($fields:ident { $($element:ident: $value:expr;)* }) => {{
-        $($fields.put(&element::$element, $value);)*
+    ($fields:ident {}) => {};
+    ($fields:ident { $element:ident: $value:expr; $($rest:tt)* }) => {{
+        $fields.put(&element::$element, $value);
+        table!($fields { $($rest)* });
     }};
+    ($fields:ident { $($element:ident)+: $octets:expr; $($rest:tt)* }) => {{
+        $fields.put_all([$(&element::$element),+], $octets);
+        table!($fields { $($rest)* });
+    }};
+}
+
+/// The octets that all these elements have.
+#[inline(always)]
+fn length_of(elements: &[&Element]) -> usize {
+    elements.iter().map(|element| usize::from(element.length)).sum()
 }
 
 /// The fields of a record of one kind, in order. `boot_millis` is where sysUpTime is 0 (RFC 3954 §5.1), in milliseconds
@@ -41,8 +57,9 @@ fn fields(kind: Kind, dialect: Dialect, record: &FlowRecord, boot_millis: u64, o
     let ipv4 = |address: &[u8; 16]| [address[0], address[1], address[2], address[3]];
     let uptime =
         |time: Timestamp| u32::try_from(time.millis().saturating_sub(boot_millis)).unwrap_or(u32::MAX);
-    let packets_with = |flag: u16| u64::from(record.flag_counts[flag.trailing_zeros() as usize]);
-    let all_flags = record.tcp_flags();
+    let packets_with = |flag: u16| Widened(record.flag_counts[flag.trailing_zeros() as usize]);
+    let flags = record.both_flags();
+    let all_flags = (flags | flags >> 16) as u16;
 
     if kind.is_ipv6() {
         table!(out {
@@ -56,11 +73,8 @@ fn fields(kind: Kind, dialect: Dialect, record: &FlowRecord, boot_millis: u64, o
         });
     }
     table!(out {
-        SOURCE_TRANSPORT_PORT: record.source_port;
-        DESTINATION_TRANSPORT_PORT: record.destination_port;
-        PROTOCOL_IDENTIFIER: record.protocol;
-        IP_VERSION: kind.ip_version() as u8;
-        IP_CLASS_OF_SERVICE: record.tos;
+        SOURCE_TRANSPORT_PORT DESTINATION_TRANSPORT_PORT: record.ports().to_be_bytes();
+        PROTOCOL_IDENTIFIER IP_VERSION IP_CLASS_OF_SERVICE: record.protocol_version_tos();
         PACKET_DELTA_COUNT: record.packets;
         OCTET_DELTA_COUNT: record.octets;
     });
@@ -68,8 +82,7 @@ fn fields(kind: Kind, dialect: Dialect, record: &FlowRecord, boot_millis: u64, o
         Dialect::Ipfix => table!(out {
             FLOW_START_MILLISECONDS: record.start.millis();
             FLOW_END_MILLISECONDS: record.end.millis();
-            INITIAL_TCP_FLAGS: record.initial_flags;
-            UNION_TCP_FLAGS: record.later_flags;
+            INITIAL_TCP_FLAGS UNION_TCP_FLAGS: flags.to_be_bytes();
         }),
         Dialect::NetFlow9 => table!(out {
             FLOW_START_SYS_UP_TIME: uptime(record.start);
@@ -87,10 +100,13 @@ fn fields(kind: Kind, dialect: Dialect, record: &FlowRecord, boot_millis: u64, o
         TCP_URG_TOTAL_COUNT: packets_with(tcp_flags::URG);
         FLOW_END_REASON: record.end_reason as u8;
         INGRESS_INTERFACE: record.interface;
-        EGRESS_INTERFACE: 0_u32;
-        FLOW_DIRECTION: 0_u8;
-        VLAN_ID: record.vlan;
+        EGRESS_INTERFACE: Zero::<4>;
+        FLOW_DIRECTION: Zero::<1>;
     });
+    match kind.is_tagged() {
+        true => table!(out { VLAN_ID: record.vlan; }),
+        false => table!(out { VLAN_ID: Zero::<2>; }),
+    }
     match kind.form() {
         Form::WideFlags => table!(out { TCP_CONTROL_BITS: all_flags; }),
         Form::Plain | Form::Icmp => table!(out { TCP_CONTROL_BITS: all_flags as u8; }),
@@ -160,19 +176,22 @@ impl Kind {
         Kind((version * FORMS.len() as u8 + form as u8) * 2 + u8::from(record.vlan != 0))
     }
 
-    /// Whether `record` is of this kind, as [`Kind::of`] has it: a single test where the kind is a constant.
+    /// Whether `record` is of this kind, as [`Kind::of`] has it: where the kind is a constant, a few tests of two numbers.
     #[inline(always)]
     fn is_of(self, record: &FlowRecord) -> bool {
-        let is_icmp = u16::from(record.protocol == icmp(self.ip_version()));
-        let wide_flags = record.tcp_flags() & !u16::from(u8::MAX);
-        let other_form = match self.form() {
-            Form::Plain => is_icmp | wide_flags,
-            Form::WideFlags => is_icmp | u16::from(wide_flags == 0),
-            Form::Icmp => is_icmp ^ 1,
+        let is_icmp = record.protocol == icmp(self.ip_version());
+        let has_wide_flags = record.both_flags() & 0xff00_ff00 != 0;
+        let is_of_form = match self.form() {
+            Form::Plain => !has_wide_flags && !is_icmp,
+            Form::WideFlags => has_wide_flags && !is_icmp,
+            Form::Icmp => is_icmp,
         };
-        let other_tag = if self.is_tagged() { u16::from(record.vlan == 0) } else { record.vlan };
-        let other_version = u16::from(record.ip_version as u8 ^ self.ip_version() as u8);
-        other_form | other_tag | other_version == 0
+        // The version, and no VLAN, at once.
+        let is_of_version = match self.is_tagged() {
+            true => record.vlan != 0 && record.ip_version == self.ip_version(),
+            false => record.vlan_protocol_version() & 0xff00_ffff == (self.ip_version() as u32) << 24,
+        };
+        is_of_version && is_of_form
     }
 
     /// A number below [`Kind::COUNT`].
@@ -287,8 +306,12 @@ impl Layout {
 }
 
 impl Fields for Vec<Field> {
-    fn put(&mut self, element: &'static Element, value: impl Value) {
+    fn put<V: Value>(&mut self, element: &'static Element, value: V) {
         self.push(Field { element, length: value.octets().as_ref().len() as u16 });
+    }
+
+    fn put_all<const COUNT: usize>(&mut self, elements: [&'static Element; COUNT], _: [u8; 4]) {
+        self.extend(elements.map(|element| Field { element, length: element.length }));
     }
 }
 
@@ -296,6 +319,9 @@ impl Fields for Vec<Field> {
 trait Value {
     /// Its octets on the wire, as many as it has.
     type Octets: AsRef<[u8]> + Copy;
+
+    /// How many octets it begins with are 0 whatever the value.
+    const ZEROS: usize = 0;
 
     /// The octets.
     fn octets(&self) -> Self::Octets;
@@ -322,6 +348,34 @@ impl<const LENGTH: usize> Value for [u8; LENGTH] {
     #[inline(always)]
     fn octets(&self) -> [u8; LENGTH] {
         *self
+    }
+}
+
+/// A number of 32 bits in a field of 64.
+struct Widened(u32);
+
+impl Value for Widened {
+    type Octets = [u8; 8];
+
+    const ZEROS: usize = 4;
+
+    #[inline(always)]
+    fn octets(&self) -> [u8; 8] {
+        u64::from(self.0).to_be_bytes()
+    }
+}
+
+/// A field of so many octets that is always 0.
+struct Zero<const LENGTH: usize>;
+
+impl<const LENGTH: usize> Value for Zero<LENGTH> {
+    type Octets = [u8; LENGTH];
+
+    const ZEROS: usize = LENGTH;
+
+    #[inline(always)]
+    fn octets(&self) -> [u8; LENGTH] {
+        [0; LENGTH]
     }
 }
 
@@ -355,8 +409,8 @@ pub fn write(
         mut admits: impl FnMut(&FlowRecord) -> bool,
     ) -> usize {
         let kind = Kind(kind);
-        let mut written = 0;
-        for record in records {
+        let mut rest = records;
+        while let [record, after @ ..] = rest {
             if !kind.is_of(record) {
                 break;
             }
@@ -366,12 +420,12 @@ pub fn write(
             }
             let mut octets = Octets { out: room, stored: 0, word: 0, gathered: 0 };
             fields(kind, dialect, record, boot_millis, &mut octets);
-            octets.store();
+            octets.store_rest();
             let length = octets.stored;
             out = &mut out[length..];
-            written += 1;
+            rest = after;
         }
-        written
+        records.len() - rest.len()
     }
     match kind.0 {
         0 => run(0, dialect, records, boot_millis, out, admits),
@@ -389,9 +443,9 @@ pub fn write(
     }
 }
 
-/// A Data Record being written. Fields are gathered in a register until the next one does not fit, and then stored
-/// together: the record takes half as many stores as it has fields. What a store writes too much the next one writes
-/// over. All but the octets is known when this is compiled.
+/// A Data Record being written. Fields shorter than half a word are gathered in a register until there is that much; zeros,
+/// which cost nothing, until there is a whole one. What a store writes too much the next one writes over. All but the octets is
+/// known when this is compiled.
 struct Octets<'a> {
     out: &'a mut [u8; ROOM],
     /// How many octets are in `out`.
@@ -409,20 +463,61 @@ impl Octets<'_> {
         self.stored += self.gathered;
         (self.word, self.gathered) = (0, 0);
     }
+
+    /// Stores what was gathered if there is any.
+    #[inline(always)]
+    fn store_rest(&mut self) {
+        if self.gathered > 0 {
+            self.store();
+        }
+    }
+
+    /// Gathers the first `count` of these octets.
+    #[inline(always)]
+    fn gather(&mut self, octets: &[u8], count: usize) {
+        if self.gathered >= WORD / 2 || count >= WORD / 2 {
+            self.store_rest();
+        }
+        let mut word = [0; WORD];
+        word[..octets.len()].copy_from_slice(octets);
+        self.word |= u64::from_le_bytes(word) << (8 * self.gathered);
+        self.gathered += count;
+    }
+
+    /// Gathers zeros.
+    #[inline(always)]
+    fn put_zeros(&mut self, count: usize) {
+        let fit = count.min(WORD - self.gathered);
+        self.gathered += fit;
+        if fit < count {
+            self.store();
+            self.gathered = count - fit;
+        }
+    }
 }
 
 impl Fields for Octets<'_> {
     #[inline(always)]
-    fn put(&mut self, _: &'static Element, value: impl Value) {
+    fn put<V: Value>(&mut self, _: &'static Element, value: V) {
+        self.put_zeros(V::ZEROS);
         let octets = value.octets();
-        for part in octets.as_ref().chunks(WORD) {
-            if self.gathered + part.len() > WORD {
-                self.store();
-            }
-            let mut word = [0; WORD];
-            word[..part.len()].copy_from_slice(part);
-            self.word |= u64::from_le_bytes(word) << (8 * self.gathered);
-            self.gathered += part.len();
+        let octets = &octets.as_ref()[V::ZEROS..];
+        if octets.len() > WORD {
+            self.store_rest();
+            self.out[self.stored..self.stored + octets.len()].copy_from_slice(octets);
+            self.stored += octets.len();
+        } else if !octets.is_empty() {
+            self.gather(octets, octets.len());
+        }
+    }
+
+    #[inline(always)]
+    fn put_all<const COUNT: usize>(&mut self, elements: [&'static Element; COUNT], octets: [u8; 4]) {
+        self.store_rest();
+        self.gather(&octets, length_of(&elements));
+        // Nothing may be gathered behind what is of no meaning, which the next store writes over.
+        if length_of(&elements) < octets.len() {
+            self.store();
         }
     }
 }
@@ -506,8 +601,12 @@ mod tests {
 
     /// The plain twin of [`Octets`]: octet by octet.
     impl Fields for Vec<u8> {
-        fn put(&mut self, _: &'static Element, value: impl Value) {
+        fn put<V: Value>(&mut self, _: &'static Element, value: V) {
             self.extend(value.octets().as_ref());
+        }
+
+        fn put_all<const COUNT: usize>(&mut self, elements: [&'static Element; COUNT], octets: [u8; 4]) {
+            self.extend(&octets[..length_of(&elements)]);
         }
     }
 

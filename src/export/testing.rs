@@ -58,6 +58,7 @@ pub fn record_v4() -> FlowRecord {
         tos: 0x28,
         ip_version: IpVersion::V4,
         end_reason: EndReason::End,
+        padding: [0; 2],
     }
 }
 

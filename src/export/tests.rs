@@ -72,6 +72,7 @@ prop_compose! {
             tos,
             ip_version: if is_ipv4 { IpVersion::V4 } else { IpVersion::V6 },
             end_reason: reasons[end_reason],
+            padding: [0; 2],
         }
     }
 }

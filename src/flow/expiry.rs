@@ -6,10 +6,12 @@
 
 use std::time::Duration;
 
+use bytemuck::NoUninit;
+
 use crate::time::Timestamp;
 
 /// flowEndReason (IANA Information Element 136).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, NoUninit)]
 #[repr(u8)]
 pub enum EndReason {
     /// The idle timeout passed without a packet.

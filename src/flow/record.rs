@@ -1,6 +1,9 @@
 //! A Flow Record (RFC 7011 §2): the finished measurement of one unidirectional Flow.
 
+use std::mem::offset_of;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use bytemuck::NoUninit;
 
 use crate::decode::IpVersion;
 use crate::flow::EndReason;
@@ -11,8 +14,10 @@ pub const FLAG_COUNTS: usize = 9;
 
 /// A finished Flow. Plain data; each field is measured over the packets of this record alone.
 ///
-/// Times, ports, flags and the like stand in runs as they do in a table's entry, so that several are copied at once.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// The order is chosen. Times stand as they do in a table's entry, so that they are copied at once. Two numbers that are sent
+/// one after the other stand the other way round, so that their octets are put in network order together, and octets that are
+/// sent one after the other stand as they are sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, NoUninit)]
 #[repr(C)]
 pub struct FlowRecord {
     /// Source address; IPv4 in the first four octets, the others 0.
@@ -31,26 +36,28 @@ pub struct FlowRecord {
     pub ended: Timestamp,
     /// For each named TCP flag, by its bit number (FIN 0 … AE 8), the packets that carried it.
     pub flag_counts: [u32; FLAG_COUNTS],
-    /// Source port; 0 where there is none.
-    pub source_port: u16,
     /// Destination port; ICMP type × 256 + code; 0 where there is none.
     pub destination_port: u16,
-    /// The interface the first packet came in by.
-    pub interface: u32,
+    /// Source port; 0 where there is none.
+    pub source_port: u16,
+    /// The OR of the TCP flags of all other packets than the first.
+    pub later_flags: u16,
     /// TCP flags of the first packet read.
     pub initial_flags: u16,
-    /// The OR of the TCP flags of all other packets.
-    pub later_flags: u16,
     /// The outermost VLAN identifier of the first packet; 0 for none.
     pub vlan: u16,
     /// IP protocol.
     pub protocol: u8,
-    /// Type of service / traffic class of the first packet.
-    pub tos: u8,
     /// IPv4 or IPv6.
     pub ip_version: IpVersion,
+    /// Type of service / traffic class of the first packet.
+    pub tos: u8,
     /// Why it ended.
     pub end_reason: EndReason,
+    /// Always 0, so that all octets of a record are of some field, and several are read as one.
+    pub padding: [u8; 2],
+    /// The interface the first packet came in by.
+    pub interface: u32,
 }
 
 impl FlowRecord {
@@ -58,6 +65,44 @@ impl FlowRecord {
     #[inline]
     pub fn tcp_flags(&self) -> u16 {
         self.initial_flags | self.later_flags
+    }
+
+    /// Both ports as one number, the source port above.
+    #[inline(always)]
+    pub(crate) fn ports(&self) -> u32 {
+        if cfg!(target_endian = "big") {
+            return u32::from(self.source_port) << 16 | u32::from(self.destination_port);
+        }
+        u32::from_le_bytes(self.octets_at(offset_of!(FlowRecord, destination_port)))
+    }
+
+    /// The initial TCP flags above the later ones.
+    #[inline(always)]
+    pub(crate) fn both_flags(&self) -> u32 {
+        if cfg!(target_endian = "big") {
+            return u32::from(self.initial_flags) << 16 | u32::from(self.later_flags);
+        }
+        u32::from_le_bytes(self.octets_at(offset_of!(FlowRecord, later_flags)))
+    }
+
+    /// The IP version above the protocol above the VLAN.
+    #[inline(always)]
+    pub(crate) fn vlan_protocol_version(&self) -> u32 {
+        if cfg!(target_endian = "big") {
+            return (self.ip_version as u32) << 24 | u32::from(self.protocol) << 16 | u32::from(self.vlan);
+        }
+        u32::from_le_bytes(self.octets_at(offset_of!(FlowRecord, vlan)))
+    }
+
+    /// Protocol, IP version, type of service, and an octet of no meaning.
+    #[inline(always)]
+    pub(crate) fn protocol_version_tos(&self) -> [u8; 4] {
+        self.octets_at(offset_of!(FlowRecord, protocol))
+    }
+
+    #[inline(always)]
+    fn octets_at<const COUNT: usize>(&self, at: usize) -> [u8; COUNT] {
+        *bytemuck::bytes_of(self)[at..].first_chunk().expect("a field lies within its record")
     }
 
     /// The source address.

@@ -78,6 +78,7 @@ pub(super) fn ipv4_record() -> FlowRecord {
         tos: 184,
         ip_version: IpVersion::V4,
         end_reason: EndReason::End,
+        padding: [0; 2],
     }
 }
 

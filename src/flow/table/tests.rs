@@ -206,6 +206,7 @@ pub(crate) fn plain_twin(packets: &[Packet], timeouts: &Timeouts) -> Vec<FlowRec
                 tos: p.tos,
                 ip_version: p.ip_version,
                 end_reason: EndReason::Forced,
+                padding: [0; 2],
             };
             (record, false)
         });
