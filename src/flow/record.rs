@@ -123,18 +123,24 @@ fn address(version: IpVersion, octets: &[u8; 16]) -> IpAddr {
     }
 }
 
+/// What there is to be said of a Flow that has ended.
+pub trait WriteRecord {
+    /// Writes every field of the record but its padding.
+    fn write(self, record: &mut FlowRecord);
+}
+
 /// Where a table puts the records of Flows that end.
 pub trait RecordSink {
-    /// Takes a record, which `write` writes, every field of it, where it is to stay: a record that is copied on its way
-    /// costs as much again, for its narrow fields must have come to rest before they can be read in wide pieces.
-    fn put(&mut self, write: impl FnOnce(&mut FlowRecord));
+    /// Takes the record of this Flow, written where it is to stay: a record that is copied on its way costs as much again, for
+    /// its narrow fields must have come to rest before they can be read in wide pieces.
+    fn put(&mut self, flow: impl WriteRecord);
 }
 
 impl<F: FnMut(FlowRecord)> RecordSink for F {
     #[inline]
-    fn put(&mut self, write: impl FnOnce(&mut FlowRecord)) {
+    fn put(&mut self, flow: impl WriteRecord) {
         let mut record = FlowRecord::default();
-        write(&mut record);
+        flow.write(&mut record);
         self(record);
     }
 }

@@ -22,7 +22,7 @@ use crate::flow::expiry::Deadlines;
 use crate::flow::index::{Index, MOST_SLOTS};
 use crate::flow::memory::{HUGE_PAGE, Region, prefetch};
 use crate::flow::observation::{GROUP, Observation, Seen};
-use crate::flow::record::RecordSink;
+use crate::flow::record::{FlowRecord, RecordSink, WriteRecord};
 use crate::flow::upcoming::{Array, Progress, UpcomingMemory};
 use crate::flow::wheel::{NO_TIMER, Place, Taken, Wheel};
 use crate::flow::{EndReason, Observations, Timeouts};
@@ -77,6 +77,45 @@ fn holds(entries: &Region<FlowEntry>, pairs: &Region<AddressPair>, slot: u32, se
     entry.is_some_and(|entry| entry.is_flow_of(seen, || pairs.as_slice().get(slot)))
 }
 
+/// Why and when a Flow ended that a drain finds past its deadline, which few are.
+#[cold]
+#[inline(never)]
+fn due(deadlines: Deadlines, first: u64, last: u64, closing: bool) -> (EndReason, Timestamp) {
+    (deadlines.reason(first, last, closing), deadlines.deadline_timestamp(first, last, closing))
+}
+
+/// Counters that outgrew their octet, by slot.
+type Wide = HashMap<u32, WideCounts, RandomState>;
+
+/// A Flow that has ended for `reason` when the clock was `ended`, in its slot.
+struct EndedFlow<'a> {
+    entry: &'a FlowEntry,
+    slot: u32,
+    /// By slot; an IPv6 Flow has one.
+    pairs: &'a [AddressPair],
+    wide: &'a mut Wide,
+    reason: EndReason,
+    ended: Timestamp,
+}
+
+impl WriteRecord for EndedFlow<'_> {
+    #[inline(always)]
+    fn write(self, record: &mut FlowRecord) {
+        let EndedFlow { entry, slot, pairs, wide, reason, ended } = self;
+        entry.report(|| pairs[slot as usize], reason, ended, record);
+        if entry.is_wide() {
+            add_wide(wide, slot, record);
+        }
+    }
+}
+
+/// Adds to a record, and takes away, the counts of its slot that outgrew their octet.
+#[cold]
+#[inline(never)]
+fn add_wide(wide: &mut Wide, slot: u32, record: &mut FlowRecord) {
+    wide.remove(&slot).unwrap_or_default().add_to(record);
+}
+
 /// The live Flows of one shard.
 pub struct FlowTable {
     deadlines: Deadlines,
@@ -84,7 +123,7 @@ pub struct FlowTable {
     pairs: Region<AddressPair>,
     index: Index,
     wheel: Wheel,
-    wide: HashMap<u32, WideCounts, RandomState>,
+    wide: Wide,
     live: usize,
     /// Slots that were ever used.
     used: u32,
@@ -406,7 +445,8 @@ impl FlowTable {
         let mut entry = FlowEntry::zeroed();
         entry.begin(seen.packet, NO_TIMER);
         let (reason, ended) = (EndReason::LackOfResources, seen.packet.clock);
-        sink.put(|record| entry.report(|| seen.pair(), reason, ended, record));
+        let pair = if entry.is_ipv6() { seen.pair() } else { AddressPair::zeroed() };
+        sink.put(EndedFlow { entry: &entry, slot: 0, pairs: &[pair], wide: &mut self.wide, reason, ended });
         self.evicted += 1;
     }
 
@@ -441,19 +481,15 @@ impl FlowTable {
     }
 
     /// Hands the record of a live Flow to the sink.
-    #[inline]
+    #[inline(always)]
     fn report(&mut self, slot: u32, reason: EndReason, ended: Timestamp, sink: &mut impl RecordSink) {
         let entry = &self.entries.as_slice()[slot as usize];
-        sink.put(|record| {
-            entry.report(|| self.pairs.as_slice()[slot as usize], reason, ended, record);
-            if entry.is_wide() {
-                self.wide.remove(&slot).unwrap_or_default().add_to(record);
-            }
-        });
+        let pairs = self.pairs.as_slice();
+        sink.put(EndedFlow { entry, slot, pairs, wide: &mut self.wide, reason, ended });
     }
 
     /// Ends a live Flow and frees its slot.
-    #[inline]
+    #[inline(never)]
     fn end(&mut self, slot: u32, reason: EndReason, ended: Timestamp, sink: &mut impl RecordSink) {
         self.report(slot, reason, ended, sink);
         self.index.remove(slot);
@@ -575,22 +611,27 @@ impl FlowTable {
     }
 
     /// Ends all Flows: those whose deadline `clock` has reached for their own reason, the others by force.
+    // Apart, so that a batch that drains nothing has the registers to itself.
+    #[inline(never)]
     pub fn drain(&mut self, clock: Timestamp, sink: &mut impl RecordSink) {
         // What comes next will be less, if anything.
         self.progress.reset();
-        for slot in 0..self.used {
-            prefetch(self.entries.as_slice(), slot as usize + AHEAD);
-            let entry = &self.entries.as_slice()[slot as usize];
+        let deadlines = self.deadlines;
+        let entries = &self.entries.as_slice()[..self.used as usize];
+        let pairs = self.pairs.as_slice();
+        for (slot, entry) in entries.iter().enumerate() {
+            prefetch(entries, slot + AHEAD);
             if !entry.is_live() {
                 continue;
             }
             let (first, last, closing) = (entry.first, entry.last, entry.is_closing());
-            if self.deadlines.deadline(first, last, closing) <= clock.nanos() {
-                let ended = self.deadlines.deadline_timestamp(first, last, closing);
-                self.report(slot, self.deadlines.reason(first, last, closing), ended, sink);
+            let (reason, ended) = if deadlines.deadline(first, last, closing) <= clock.nanos() {
+                due(deadlines, first, last, closing)
             } else {
-                self.report(slot, EndReason::Forced, clock, sink);
-            }
+                (EndReason::Forced, clock)
+            };
+            let slot = slot as u32;
+            sink.put(EndedFlow { entry, slot, pairs, wide: &mut self.wide, reason, ended });
         }
         self.live = 0;
         self.used = 0;

@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::exporters::{Destination, EXPORTER_TICK, ExporterClock};
 use super::{PipelineError, Timestamp};
 use crate::export::MeteringStatistics;
-use crate::flow::record::RecordSink;
+use crate::flow::record::{RecordSink, WriteRecord};
 use crate::flow::{FlowRecord, FlowTable, Observations, TableOptions, UpcomingMemory};
 use crate::gauges::ShardGauges;
 use crate::stats::{DestinationReport, RecordCounts};
@@ -48,9 +48,9 @@ struct Reported<'a, F> {
 
 impl<F: FnMut(&mut RecordSlots)> RecordSink for Reported<'_, F> {
     #[inline(always)]
-    fn put(&mut self, write: impl FnOnce(&mut FlowRecord)) {
+    fn put(&mut self, flow: impl WriteRecord) {
         let record = &mut self.slots.records[self.slots.filled];
-        write(record);
+        flow.write(record);
         self.counts.add(record);
         self.slots.filled += 1;
         if self.slots.filled == self.slots.records.len() {
