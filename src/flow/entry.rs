@@ -50,8 +50,9 @@ pub(super) struct FlowEntry {
     flag_counts: u64,
     packets: u32,
     interface: u32,
-    initial_flags: u16,
+    // In a record's order, so that both are copied at once.
     later_flags: u16,
+    initial_flags: u16,
     /// Where on the wheel the timer that counts is; [`NO_TIMER`](crate::flow::wheel::NO_TIMER) for none. A free slot keeps
     /// it; in one that was never used it means nothing.
     pub(super) timer: u16,
