@@ -552,6 +552,7 @@ mod tests {
             }
             for (&slot, &hash) in &twin {
                 prop_assert_eq!(index.find(hash, |s| s == slot), Some(slot));
+                prop_assert!(index.candidate(hash).is_some());
                 prop_assert_eq!(index.find(hash ^ 1, |s| s == slot), None);
             }
             // And loses all, perhaps in the midst of growing.

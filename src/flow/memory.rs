@@ -1,7 +1,7 @@
 //! Memory for big arrays that are touched at random: reserved whole, resident only where touched, in huge pages or small ones.
 //!
-//! A [`Region`] of a hundred million entries costs address space and nothing else until it is used, never moves and
-//! never copies, and its zeroed pages come from the kernel. At ten million Flows huge pages take some 40 % off an
+//! A [`Region`] of a hundred million entries costs address space and nothing else until it is used, moves and copies only if it
+//! is told to grow, and its zeroed pages come from the kernel. At ten million Flows huge pages take some 40 % off an
 //! update. This is the one file of the table with `unsafe`: the view of a mapping as an array, its way to another
 //! thread, its memory given back, prefetches to read and to write, and the comparison of sixteen numbers at once.
 
@@ -54,7 +54,7 @@ impl<T: Pod> Region<T> {
         unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.length) }
     }
 
-    /// Twice as many elements: they move.
+    /// Twice as many elements: they move, and those who have the [`Pages`] keep the old ones.
     #[cold]
     pub(super) fn grow(&mut self) {
         let length = 2 * self.length;
@@ -165,7 +165,7 @@ pub(super) fn prefetch<T>(slice: &[T], at: usize) {
 pub(super) fn prefetch_behind_to_write<T, const COUNT: usize>(element: &mut T) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: it changes nothing that the program could see and faults nowhere, whatever the address. Processors of
-    // before 2014 that do not know the instruction take it for none. The intrinsic would become a
+    // 2006 to 2014 that do not know the instruction take it for none. The intrinsic would become a
     // prefetch to read where the instruction is not promised at compile time.
     unsafe {
         std::arch::asm!(

@@ -1,8 +1,8 @@
 //! Packets on their way to their shard: what the table needs of each, and nothing else.
 //!
 //! In: a packet, decoded where it stays, the observation clock, the hash of its Flow Key, there and then or for a whole
-//! batch later. Out: a batch that crosses to another core at 48 octets a packet; it is the crossing that costs. IPv6 addresses stand beside, in an array that stays
-//! untouched where there is no IPv6, as they do in the table.
+//! batch later. Out: a batch that crosses to another core at 48 octets a packet; it is the crossing that costs. IPv6 addresses
+//! stand beside, in an array that stays untouched where there is no IPv6, as they do in the table.
 
 use std::slice;
 
@@ -35,7 +35,7 @@ pub(super) struct Observation {
     pub(super) key: FlowKey,
     pub(super) octets: u32,
     pub(super) interface: u32,
-    /// What places the Flow in the shard's index; before it is hashed, the fragment's identification.
+    /// What places the Flow in the shard's index; of a fragment, its identification until it is hashed.
     pub(super) hash: u32,
     pub(super) tcp_flags: u16,
     pub(super) tos: u8,
@@ -170,7 +170,7 @@ impl Observations {
     #[inline(always)]
     fn next_place(&mut self) -> usize {
         if self.filled == self.packets.len() {
-            self.grow((2 * self.filled).max(16));
+            self.grow(2 * self.filled);
         }
         prefetch_behind_to_write::<_, AHEAD>(&mut self.packets[self.filled]);
         self.filled
@@ -179,6 +179,7 @@ impl Observations {
     #[cold]
     #[inline(never)]
     fn grow(&mut self, length: usize) {
+        let length = length.next_multiple_of(GROUP).max(GROUP);
         self.packets.resize(length, Observation::default());
         self.pairs.resize(length, AddressPair::zeroed());
     }
@@ -225,7 +226,8 @@ impl Observation {
         hash
     }
 
-    /// The packet, before it is hashed: the place of its hash is that of its fragment identification.
+    /// The packet, before it is hashed if it is a fragment: the place of its hash is that of the identification, which in a whole
+    /// packet means nothing.
     fn packet(&self, pair: &AddressPair) -> Packet {
         let (key, ip_version) = (&self.key, self.ip_version());
         let (source, destination) = match ip_version {
@@ -279,8 +281,8 @@ impl<'a> Iterator for Room<'a> {
 
 impl ExactSizeIterator for Room<'_> {}
 
-/// The place of a packet that is decoded where it stays. What is put there has its hash, unless it is a fragment, whose ports
-/// may not be known yet.
+/// The place of a packet that is decoded where it stays. What is put there has its hash, unless its batch is hashed later or it
+/// is a fragment, whose ports may not be known yet.
 pub struct Next<'a> {
     packet: &'a mut Observation,
     pair: &'a mut AddressPair,
@@ -425,6 +427,10 @@ mod tests {
         assert_ne!(hashes(&unhashed), hashes(&hashed), "not yet");
         unhashed.hash(&hasher);
         assert_eq!(hashes(&unhashed), hashes(&hashed));
+        assert_eq!(
+            hashed.groups().as_flattened()[..100].iter().map(|one| one.hash).collect::<Vec<_>>(),
+            hashes(&hashed)
+        );
         unhashed.hash(&KeyHasher::with_seed(4));
         assert_eq!(hashes(&unhashed), hashes(&hashed), "once is enough");
         unhashed.clear();

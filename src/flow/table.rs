@@ -2,8 +2,7 @@
 //!
 //! Each packet goes through three steps, some packets apart: ask for its index line; probe the index and ask for the entry;
 //! update. So the memory of many packets is on its way at once, while others are worked on. A group of packets takes each
-//! step together: what a step needs stays in registers, and no more is asked for at once than a processor can have
-//! on its way. Nothing is allocated per packet or per record once the table is warm.
+//! step together, so that what a step needs stays in registers. Nothing is allocated per packet or per record once the table is warm.
 //!
 //! What is in a record does not depend on how packets are cut into batches nor on when the table sweeps:
 //! each packet is judged by the clock it carries, and a Flow that is swept late ended at its deadline all the same.
@@ -32,6 +31,7 @@ use crate::time::Timestamp;
 const AHEAD: usize = 32;
 /// The same in groups.
 const GROUPS_AHEAD: usize = AHEAD / GROUP;
+const _: () = assert!(AHEAD.is_multiple_of(GROUP));
 /// Entries in a huge page.
 const ENTRIES_PER_PAGE: usize = HUGE_PAGE / size_of::<FlowEntry>();
 /// A flood is over when so many packets have not filled a huge page of entries.
@@ -127,8 +127,8 @@ pub struct FlowTable {
     live: usize,
     /// Slots that were ever used.
     used: u32,
-    /// The last slot of an IPv6 Flow, if there was one, and one more.
-    pairs_used: u32,
+    /// Those of them that an IPv6 Flow was the first in.
+    used_ipv6: u32,
     free: u32,
     max_flows: usize,
     evicted: u64,
@@ -161,7 +161,7 @@ impl FlowTable {
             wide: HashMap::with_hasher(RandomState::new()),
             live: 0,
             used: 0,
-            pairs_used: 0,
+            used_ipv6: 0,
             free: NO_SLOT,
             max_flows,
             evicted: 0,
@@ -241,7 +241,9 @@ impl FlowTable {
             return; // so few are not worth while
         }
         self.progress.set_used(Array::Entries, used * size_of::<FlowEntry>());
-        self.progress.set_used(Array::Pairs, self.pairs_used as usize * size_of::<AddressPair>());
+        // Of the places of addresses, a page has 128: with fewer IPv6 Flows most pages are never touched.
+        let pairs = if self.used_ipv6 as usize >= used / 64 { used } else { 0 };
+        self.progress.set_used(Array::Pairs, pairs * size_of::<AddressPair>());
         self.progress.set_used(Array::Hashes, used * size_of::<u32>());
         self.progress.set_used(Array::Timers, self.wheel.octets_used());
         self.progress.set_flooded(self.is_flooded);
@@ -268,13 +270,15 @@ impl FlowTable {
         let Some(group) = groups.get(nearer) else { return };
         let (entries, pairs, batch_pairs) = (self.entries.as_slice(), self.pairs.as_slice(), batch.pairs());
         for (number, (packet, candidate)) in group.iter().zip(candidates).enumerate() {
-            *candidate = NO_SLOT;
-            if let Some(slot) = self.index.candidate(packet.hash) {
-                *candidate = slot;
+            let slot = self.index.candidate(packet.hash).unwrap_or(NO_SLOT);
+            *candidate = slot;
+            if slot != NO_SLOT {
                 prefetch(entries, slot as usize);
-                if packet.is_ipv6() {
+            }
+            if packet.is_ipv6() {
+                prefetch(batch_pairs, nearer * GROUP + number);
+                if slot != NO_SLOT {
                     prefetch(pairs, slot as usize);
-                    prefetch(batch_pairs, nearer * GROUP + number);
                 }
             }
         }
@@ -397,7 +401,7 @@ impl FlowTable {
         self.live += 1;
         if packet.is_ipv6() {
             self.pairs.as_mut_slice()[slot as usize] = seen.pair();
-            self.pairs_used = self.pairs_used.max(slot + 1);
+            self.used_ipv6 += u32::from(is_fresh);
         }
         self.begin_in(slot, packet, timer, sink);
         None
@@ -635,7 +639,7 @@ impl FlowTable {
         }
         self.live = 0;
         self.used = 0;
-        self.pairs_used = 0;
+        self.used_ipv6 = 0;
         self.set_flooded(false);
         self.free = NO_SLOT;
         self.wide.clear();

@@ -12,7 +12,8 @@ use crate::flow::memory::{HUGE_PAGE, PAGE, Pages};
 
 /// Slots that are made ready before they are used, in a flood.
 const SLOTS_AHEAD: usize = 1 << 16;
-/// Octets that are made ready at once: a tenth of a millisecond's work.
+/// Octets that are made ready at once: a tenth of a millisecond's work in small pages. A huge page comes whole with the first of
+/// its octets, and takes twice to four times that.
 const AT_ONCE: usize = 1 << 18;
 
 /// The arrays of a table that are used from the front.

@@ -384,6 +384,7 @@ mod tests {
         assert_eq!(slots, (0..100).collect::<Vec<_>>());
         assert_eq!(wheel.soonest(), None);
     }
+
     #[test]
     fn more_timers_than_were_foreseen_find_room() {
         let mut wheel = wheel(15 * S);
