@@ -14,10 +14,8 @@ const LARGEST_LENGTH: u16 = 1500;
 /// Tags that hold a VLAN identifier: 802.1Q, 802.1ad, and what preceded 802.1ad.
 const VLAN_TAGS: [EtherType; 3] =
     [EtherType::VLAN_TAGGED_FRAME, EtherType::PROVIDER_BRIDGING, EtherType::VLAN_DOUBLE_TAGGED_FRAME];
-/// Octets of an Ethernet header and one tag.
-pub(super) const TAGGED: usize = Ethernet2Header::LEN + SingleVlanHeader::LEN;
 /// The VLAN identifier is the lower twelve bits of the tag; 0 says that there is only a priority, IEEE 802.1Q §9.6.
-const NO_VLAN: u16 = 0;
+pub(super) const NO_VLAN: u16 = 0;
 /// VN-Tag: four octets of interface identifiers, then the next type.
 const VN_TAG: u16 = 0x8926;
 /// PPPoE session stage, RFC 2516 §4.
@@ -58,16 +56,32 @@ pub(super) struct Carried {
     pub(super) version: IpVersion,
 }
 
-/// The VLAN identifier and the type behind the 802.1Q tag that follows the Ethernet header, if one does.
+/// The VLAN identifier of the 802.1Q tag that follows the addresses of an Ethernet frame, if one does, and the frame from the
+/// tag's length on, where all that follows the tag lies as if there were none.
 #[inline(always)]
-pub(super) fn one_tag(data: &[u8]) -> Option<(u16, EtherType)> {
-    let (ethernet, rest) =
-        Ethernet2HeaderSlice::from_slice(data).ok().zip(data.get(Ethernet2Header::LEN..))?;
+pub(super) fn one_tag(data: &[u8]) -> Option<(u16, &[u8])> {
+    let ethernet = Ethernet2HeaderSlice::from_slice(data).ok()?;
     if ethernet.ether_type() != EtherType::VLAN_TAGGED_FRAME {
         return None;
     }
-    let tag = SingleVlanHeaderSlice::from_slice(rest).ok()?;
-    Some((tag.vlan_identifier().value(), tag.ether_type()))
+    let tag = SingleVlanHeaderSlice::from_slice(data.get(Ethernet2Header::LEN..)?).ok()?;
+    Some((tag.vlan_identifier().value(), data.get(SingleVlanHeader::LEN..)?))
+}
+
+/// Finds the IP header of a frame of any link type; that of untagged Ethernet in a few steps.
+#[inline(always)]
+pub(super) fn find(link_type: LinkType, data: &[u8]) -> Result<Carried, Ignored> {
+    if link_type == LinkType::ETHERNET
+        && let Ok(ethernet) = Ethernet2HeaderSlice::from_slice(data)
+    {
+        let behind = |version| Carried { at: Ethernet2Header::LEN, vlan: NO_VLAN, version };
+        match ethernet.ether_type() {
+            EtherType::IPV4 => return Ok(behind(IpVersion::V4)),
+            EtherType::IPV6 => return Ok(behind(IpVersion::V6)),
+            _ => {}
+        }
+    }
+    walk(link_type, data)
 }
 
 /// Finds the IP header of a frame of any link type.

@@ -17,9 +17,7 @@ mod differential;
 
 pub use fragment::FragmentTable;
 
-use etherparse::EtherType;
-
-use self::network::Plain;
+use self::link::NO_VLAN;
 use crate::capture::{Frame, LinkType};
 use crate::time::Timestamp;
 
@@ -229,20 +227,38 @@ pub fn decode(frame: &Frame<'_>) -> Result<Packet, Ignored> {
 #[inline(always)] // the frame is then never put together in memory
 pub fn decode_into<P: Place>(frame: &Frame<'_>, place: impl FnOnce() -> P) -> Result<P::Put, Ignored> {
     if frame.link_type == LinkType::ETHERNET
-        && let Some(packet) = network::plain(frame)
+        && let Some(packet) = network::plain::<false>(frame, frame.data, NO_VLAN)
     {
-        return Ok(match packet {
-            Plain::V4 { source, destination, fields } => place().put_ipv4(source, destination, fields),
-            Plain::V6 { source, destination, fields } => place().put_ipv6(source, destination, fields),
-        });
+        return Ok(packet.put_into(place()));
     }
     let &Frame { timestamp, wire_length, link_type, interface, data } = frame;
-    decode_any(timestamp, wire_length, link_type, interface, data, place())
+    decode_other(timestamp, wire_length, link_type, interface, data, place())
 }
 
-/// [`decode_into`], whatever precedes the IP header; one VLAN tag, which all of a trunk's frames have, in a few steps.
+/// [`decode_into`] for the frames that come next: of a trunk, with one VLAN tag, and those of protocols without ports. The
+/// same few steps take both.
 ///
 /// It takes the parts of the frame and not the frame, which can so stay in registers on the path that does not come here.
+#[inline(never)]
+fn decode_other<P: Place>(
+    timestamp: Timestamp,
+    wire_length: u32,
+    link_type: LinkType,
+    interface: u32,
+    data: &[u8],
+    place: P,
+) -> Result<P::Put, Ignored> {
+    if link_type == LinkType::ETHERNET {
+        let frame = &Frame { timestamp, wire_length, link_type, interface, data };
+        let (vlan, untagged) = link::one_tag(data).unwrap_or((NO_VLAN, data));
+        if let Some(packet) = network::plain::<true>(frame, untagged, vlan) {
+            return Ok(packet.put_into(place));
+        }
+    }
+    decode_any(timestamp, wire_length, link_type, interface, data, place)
+}
+
+/// [`decode_into`], whatever the frame is.
 #[inline(never)]
 fn decode_any<P: Place>(
     timestamp: Timestamp,
@@ -253,16 +269,7 @@ fn decode_any<P: Place>(
     place: P,
 ) -> Result<P::Put, Ignored> {
     let frame = &Frame { timestamp, wire_length, link_type, interface, data };
-    if link_type == LinkType::ETHERNET
-        && let Some((vlan, kind)) = link::one_tag(data)
-    {
-        match kind {
-            EtherType::IPV4 => return network::ipv4(frame, link::TAGGED, vlan, place),
-            EtherType::IPV6 => return network::ipv6(frame, link::TAGGED, vlan, place),
-            _ => {}
-        }
-    }
-    let link::Carried { at, vlan, version } = link::walk(link_type, data)?;
+    let link::Carried { at, vlan, version } = link::find(link_type, data)?;
     match version {
         IpVersion::V4 => network::ipv4(frame, at, vlan, place),
         IpVersion::V6 => network::ipv6(frame, at, vlan, place),

@@ -60,6 +60,16 @@ pub(super) enum Plain {
     V6 { source: [u8; 16], destination: [u8; 16], fields: Fields },
 }
 
+impl Plain {
+    #[inline(always)]
+    pub(super) fn put_into<P: Place>(self, place: P) -> P::Put {
+        match self {
+            Plain::V4 { source, destination, fields } => place.put_ipv4(source, destination, fields),
+            Plain::V6 { source, destination, fields } => place.put_ipv6(source, destination, fields),
+        }
+    }
+}
+
 /// Where the type field of an Ethernet frame lies, the last of its header.
 const TYPE: usize = Ethernet2Header::LEN - 2;
 /// Octets of a frame of untagged Ethernet in which all lies that is read of a plain IPv4 packet.
@@ -67,11 +77,12 @@ const PLAIN_IPV4: usize = Ethernet2Header::LEN + IPV4_LEAST + transport::READ;
 /// The same for IPv6.
 const PLAIN_IPV6: usize = Ethernet2Header::LEN + IPV6_FIXED + transport::READ;
 
-/// The packet in a frame of untagged Ethernet, if it is whole, without options or extension headers, of a protocol that has
-/// ports, and all that is read of it was captured and belongs to it. Nothing is said of any other.
+/// The packet in an Ethernet frame, if it is whole, without options or extension headers, of a protocol that has ports (or,
+/// if `ANY`, of another), and all that is read of it was captured and belongs to it. Nothing is said of any other. `untagged`
+/// is the frame's data, but for a tag; of what precedes the type field, nothing is read.
 #[inline(always)]
-pub(super) fn plain(frame: &Frame<'_>) -> Option<Plain> {
-    let octets = frame.data.first_chunk::<PLAIN_IPV4>()?;
+pub(super) fn plain<const ANY: bool>(frame: &Frame<'_>, untagged: &[u8], vlan: u16) -> Option<Plain> {
+    let octets = untagged.first_chunk::<PLAIN_IPV4>()?;
     let fields = |total, protocol, tos, transport: Transport| Fields {
         timestamp: frame.timestamp,
         octets: total,
@@ -80,7 +91,7 @@ pub(super) fn plain(frame: &Frame<'_>) -> Option<Plain> {
         source_port: transport.source_port,
         destination_port: transport.destination_port,
         tcp_flags: transport.tcp_flags,
-        vlan: 0,
+        vlan,
         protocol,
         tos,
         fragment: Fragment::Whole,
@@ -95,19 +106,30 @@ pub(super) fn plain(frame: &Frame<'_>) -> Option<Plain> {
             return None;
         }
         let (tos, protocol) = (header[1], header[9]);
-        let transport = transport::with_ports(protocol, &part(octets, Ethernet2Header::LEN + IPV4_LEAST)?)?;
+        let octets = part(octets, Ethernet2Header::LEN + IPV4_LEAST)?;
+        let transport = match transport::with_ports(protocol, &octets) {
+            Some(transport) => transport,
+            None if ANY => transport::without_ports(protocol, ICMP, &octets),
+            None => return None,
+        };
         let fields = fields(total.into(), protocol, tos, transport);
         return Some(Plain::V4 { source: part(&header, 12)?, destination: part(&header, 16)?, fields });
     }
     if begins & IPV6_BEGINS_MASK == IPV6_BEGINS {
-        let octets = frame.data.first_chunk::<PLAIN_IPV6>()?;
+        let octets = untagged.first_chunk::<PLAIN_IPV6>()?;
         let header = part::<IPV6_FIXED>(octets, Ethernet2Header::LEN)?;
         let payload = u16::from_be_bytes(part(&header, 4)?);
         if usize::from(payload) < transport::READ {
             return None;
         }
         let (tos, protocol) = ((u16::from_be_bytes(part(&header, 0)?) >> 4) as u8, header[6]);
-        let transport = transport::with_ports(protocol, &part(octets, Ethernet2Header::LEN + IPV6_FIXED)?)?;
+        let octets = part(octets, Ethernet2Header::LEN + IPV6_FIXED)?;
+        let transport = match transport::with_ports(protocol, &octets) {
+            Some(transport) => transport,
+            // Another one may be an extension header.
+            None if ANY && protocol == ICMPV6 => transport::without_ports(protocol, ICMPV6, &octets),
+            None => return None,
+        };
         let fields = fields(IPV6_FIXED as u32 + u32::from(payload), protocol, tos, transport);
         return Some(Plain::V6 { source: part(&header, 8)?, destination: part(&header, 24)?, fields });
     }

@@ -67,6 +67,14 @@ pub(super) fn with_ports(protocol: u8, octets: &[u8; READ]) -> Option<Transport>
     })
 }
 
+/// Reads the header of a `protocol` that has no ports at the start of `octets`; `icmp` is the ICMP that belongs to the IP
+/// version.
+#[inline(always)]
+pub(super) fn without_ports(protocol: u8, icmp: u8, &[kind, code, ..]: &[u8; READ]) -> Transport {
+    let destination_port = if protocol == icmp { u16::from_be_bytes([kind, code]) } else { 0 };
+    Transport { source_port: 0, destination_port, tcp_flags: 0 }
+}
+
 /// Reads the header of `protocol` at the start of `octets`; `icmp` is the ICMP that belongs to the IP version.
 #[inline(always)]
 pub(super) fn read(protocol: u8, icmp: u8, octets: &[u8]) -> Transport {
