@@ -340,6 +340,75 @@ mod tests {
         }
     }
 
+    /// The long way alone.
+    fn decode_slowly(frame: &Frame<'_>) -> Result<Packet, Ignored> {
+        let mut packet = Packet::default();
+        let &Frame { timestamp, wire_length, link_type, interface, data } = frame;
+        decode_any(timestamp, wire_length, link_type, interface, data, &mut packet)?;
+        Ok(packet)
+    }
+
+    #[test]
+    fn the_short_ways_say_what_the_long_one_says_of_any_protocol_length_cut_and_first_octet() {
+        const TAGS: [&[u8]; 5] = [
+            &[],
+            &[0x81, 0x00, 0x00, 0x64],
+            &[0x81, 0x00, 0xF0, 0x00],
+            &[0x88, 0xA8, 0x00, 0x07],
+            &[0x81, 0x00, 0x00, 0x00, 0x81, 0x00, 0x00, 0x07],
+        ];
+        let (mut metered, mut ignored) = (0, 0);
+        for (tag, version) in TAGS.iter().flat_map(|tag| [(tag, 4), (tag, 6)]) {
+            let kind: &[u8] = if version == 4 { &[0x08, 0x00] } else { &[0x86, 0xDD] };
+            let before = [&[2; 12][..], tag, kind].concat();
+            let header = if version == 4 { 20 } else { 40 };
+            let mut packet: Vec<u8> = (1..=header + 20).collect();
+            packet[0] = if version == 4 { 0x45 } else { 0x6A };
+            let length = if version == 4 { 2..4 } else { 4..6 };
+            let whole = if version == 4 { header + 16 } else { 16 };
+            packet[length.clone()].copy_from_slice(&[0, whole]);
+            packet[6..8].copy_from_slice(&[0x40, 0]);
+            let mut compare = |packet: &[u8], captured: usize, wire_length: u32| {
+                let octets = [&before[..], packet].concat();
+                let frame = Frame { wire_length, ..frame(&octets[..captured.min(octets.len())]) };
+                let decoded = decode(&frame);
+                assert_eq!(decoded, decode_slowly(&frame), "wire length {wire_length}, {:02x?}", frame.data);
+                *(if decoded.is_ok() { &mut metered } else { &mut ignored }) += 1;
+            };
+            for protocol in 0..=255 {
+                packet[if version == 4 { 9 } else { 6 }] = protocol;
+                for captured in 0..=before.len() + packet.len() {
+                    compare(&packet, captured, 200);
+                }
+                for length_field in (0..80).chain([255]) {
+                    let mut packet = packet.clone();
+                    packet[length.end - 1] = length_field;
+                    for wire_length in [0, before.len() as u32 + 30, 1500] {
+                        compare(&packet, usize::MAX, wire_length);
+                    }
+                }
+                for first in 0..=255 {
+                    compare(&[&[first], &packet[1..]].concat(), usize::MAX, 200);
+                }
+                for bits in [[0, 0], [0x20, 0], [0, 1], [0x20, 1], [0x80, 0], [0x1F, 0xFF]] {
+                    let mut packet = packet.clone();
+                    // Over IPv6 the protocol and the hop limit: the long way says what becomes of it there, too.
+                    packet[6..8].copy_from_slice(&bits);
+                    compare(&packet, usize::MAX, 200);
+                }
+            }
+        }
+        assert!(metered > 100_000 && ignored > 100_000, "{metered} metered, {ignored} ignored");
+    }
+
+    #[test]
+    fn a_length_of_0_behind_a_tag_counts_as_the_wire_length_less_18() {
+        let mut octets = TAGGED;
+        octets[21] = 0;
+        let with = |wire_length| decode(&Frame { wire_length, ..frame(&octets) }).map(|packet| packet.octets);
+        assert_eq!((with(70_018), with(38), with(37)), (Ok(70_000), Ok(20), Err(Ignored::Malformed)));
+    }
+
     #[test]
     fn a_first_and_a_later_fragment_come_to_the_same_flow() {
         let mut octets = TAGGED;

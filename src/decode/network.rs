@@ -22,10 +22,10 @@ const EXTENSION_LEAST: usize = 8;
 
 /// First octet of an IPv4 header without options: version 4, five words, RFC 791 §3.1.
 const IPV4_PLAIN: u8 = 0x45;
-/// Type of an untagged Ethernet frame and first octet of a plain IPv4 packet, the type of service left out.
+/// Ethernet type and first octet of a plain IPv4 packet, the type of service left out.
 const IPV4_BEGINS: u32 = u32::from_ne_bytes([0x08, 0x00, IPV4_PLAIN, 0]);
 const IPV4_BEGINS_MASK: u32 = u32::from_ne_bytes([0xFF, 0xFF, 0xFF, 0]);
-/// Type of an untagged Ethernet frame and version of an IPv6 packet, the traffic class left out.
+/// Ethernet type and version of an IPv6 packet, the traffic class left out.
 const IPV6_BEGINS: u32 = u32::from_ne_bytes([0x86, 0xDD, 0x60, 0]);
 const IPV6_BEGINS_MASK: u32 = u32::from_ne_bytes([0xFF, 0xFF, 0xF0, 0]);
 /// More fragments, and the fragment offset: all 0 in a packet that is no fragment, RFC 791 §3.1.
@@ -72,7 +72,7 @@ impl Plain {
 
 /// Where the type field of an Ethernet frame lies, the last of its header.
 const TYPE: usize = Ethernet2Header::LEN - 2;
-/// Octets of a frame of untagged Ethernet in which all lies that is read of a plain IPv4 packet.
+/// Octets of an Ethernet frame without tags in which all lies that is read of a plain IPv4 packet.
 const PLAIN_IPV4: usize = Ethernet2Header::LEN + IPV4_LEAST + transport::READ;
 /// The same for IPv6.
 const PLAIN_IPV6: usize = Ethernet2Header::LEN + IPV6_FIXED + transport::READ;
