@@ -1,6 +1,6 @@
 use super::*;
 use crate::capture::LinkType;
-use crate::decode::{IpVersion, Packet};
+use crate::decode::{Ignored, IpVersion, Packet};
 use crate::export::{Delivery, Exporter};
 use crate::flow::table::tests::{packet, plain_twin, seconds, sorted, traffic};
 use crate::flow::{FlowRecord, Timeouts};
@@ -77,14 +77,19 @@ fn run(
     let table = TableOptions { timeouts, max_flows: 10_000 };
     let options = PipelineOptions { layout, table, live: false };
     let mut pipeline = Pipeline::start(options, vec![destination]).unwrap();
-    for packet in packets {
-        let data = octets(packet);
-        pipeline.frames(std::iter::once(Frame {
+    // Runs of one frame and of many, longer than what a batch has room for; in each a frame that is ignored.
+    let (mut left, mut length) = (packets, 1);
+    while !left.is_empty() {
+        let (now, later) = left.split_at(length.min(left.len()));
+        (left, length) = (later, length * 3 % 1009);
+        let mut data: Vec<_> = now.iter().map(|packet| (packet, octets(packet))).collect();
+        data.insert(now.len() / 2, (&now[0], vec![0; 13]));
+        pipeline.frames(data.iter().map(|(packet, data)| Frame {
             timestamp: packet.timestamp,
             wire_length: data.len() as u32,
             link_type: LinkType::ETHERNET,
             interface: packet.interface,
-            data: &data,
+            data,
         }));
     }
     let report = pipeline.finish().unwrap();
@@ -105,12 +110,16 @@ proptest! {
             .into_iter()
             .map(|packet| Packet { octets: packet.octets.max(60), ..packet })
             .collect();
+        let wire_octets: u64 = packets.iter().map(|packet| octets(packet).len() as u64).sum();
         let expected = sorted(plain_twin(&packets, &timeouts));
         let layouts = [Layout::Inline, Layout::Shards(1), Layout::Shards(2), Layout::Shards(3), Layout::Shards(8)];
         // A single shard exports on its own thread where that is light.
         for (layout, is_light) in layouts.map(|layout| (layout, false)).into_iter().chain([(Layout::Shards(1), true)]) {
             let (records, report) = run(&packets, layout, is_light, timeouts);
-            prop_assert_eq!(report.frames.frames, count as u64);
+            let cut = report.frames.ignored[Ignored::Truncated as usize];
+            prop_assert!(cut > 0);
+            prop_assert_eq!(report.frames.frames, count as u64 + cut);
+            prop_assert_eq!(report.frames.wire_octets, wire_octets + 13 * cut);
             prop_assert_eq!(report.frames.metered(), count as u64);
             prop_assert_eq!(report.records.packets, count as u64);
             prop_assert_eq!(report.records.records, records.len() as u64);
