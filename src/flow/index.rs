@@ -12,7 +12,7 @@ use std::io;
 
 use bytemuck::{Pod, Zeroable};
 
-use super::memory::{HUGE_PAGE, Pages, Region, prefetch, which_equal};
+use super::memory::{FRESH_AHEAD, HUGE_PAGE, Pages, Region, prefetch, prefetch_behind_to_write, which_equal};
 use super::upcoming::Growth;
 
 /// Cells of a bucket.
@@ -495,7 +495,9 @@ impl Index {
                 bits &= bits - 1;
             }
             if !bucket.goes_on() && bucket.put(hash, slot) {
-                self.hashes.as_mut_slice()[slot as usize] = hash;
+                let place = &mut self.hashes.as_mut_slice()[slot as usize];
+                *place = hash;
+                prefetch_behind_to_write::<_, FRESH_AHEAD>(place);
                 self.live += 1;
                 return Ok(None);
             }

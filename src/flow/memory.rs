@@ -159,6 +159,9 @@ pub(super) fn prefetch<T>(slice: &[T], at: usize) {
     let _ = address;
 }
 
+/// Elements between one that is written for the first time and one that is asked for: entries of a page.
+pub(super) const FRESH_AHEAD: usize = 64;
+
 /// Asks for the cache line of what lies `COUNT` elements behind `element` to be written, which takes it away from other
 /// cores; there need be nothing.
 #[inline(always)]

@@ -19,7 +19,7 @@ use crate::decode::tcp_flags;
 use crate::flow::entry::{AddressPair, FlowEntry, WideCounts};
 use crate::flow::expiry::Deadlines;
 use crate::flow::index::{Index, MOST_SLOTS};
-use crate::flow::memory::{HUGE_PAGE, Region, prefetch, prefetch_behind_to_write};
+use crate::flow::memory::{FRESH_AHEAD, HUGE_PAGE, Region, prefetch, prefetch_behind_to_write};
 use crate::flow::observation::{GROUP, Observation, Seen};
 use crate::flow::record::{FlowRecord, RecordSink, WriteRecord};
 use crate::flow::upcoming::{Array, Progress, UpcomingMemory};
@@ -392,7 +392,7 @@ impl FlowTable {
                 self.begin_page();
             }
             self.used += 1;
-            prefetch_behind_to_write::<_, AHEAD>(&mut self.entries.as_mut_slice()[slot as usize]);
+            prefetch_behind_to_write::<_, FRESH_AHEAD>(&mut self.entries.as_mut_slice()[slot as usize]);
             NO_TIMER
         } else {
             let entry = &self.entries.as_slice()[slot as usize];
