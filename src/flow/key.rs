@@ -1,6 +1,6 @@
 //! The Flow Key (RFC 7011 §2): source and destination address, protocol, source and destination port.
 //!
-//! In: a packet. Out: its [`FlowKey`], laid out to be compared in two words, and its [`KeyHash`], keyed by a random seed so
+//! In: a packet. Out: its `FlowKey`, laid out to be compared in two words, and its [`KeyHash`], keyed by a random seed so
 //! that nobody on the wire can choose colliding Flows. Both directions of a conversation share all but one bit of the hash:
 //! they go to the same shard, and their index entries share a cache line.
 
