@@ -131,10 +131,8 @@ impl FlowEntry {
     pub(super) fn begin(&mut self, packet: &Observation, timer: Place) {
         let nanos = packet.timestamp.nanos();
         let flags = packet.tcp_flags;
-        let closing = flags & (tcp_flags::FIN | tcp_flags::RST) != 0;
-        let state = packet.key.state | if closing { CLOSING } else { 0 };
         *self = FlowEntry {
-            key: FlowKey { state, ..packet.key },
+            key: packet.key,
             first: nanos,
             last: nanos,
             octets: u64::from(packet.octets),
@@ -147,6 +145,10 @@ impl FlowEntry {
             tos: packet.tos,
             ae_count: u8::from(flags & tcp_flags::AE != 0),
         };
+        // Not in the key before, which is copied in one word.
+        if flags & (tcp_flags::FIN | tcp_flags::RST) != 0 {
+            self.key.state |= CLOSING;
+        }
     }
 
     /// Whether `packet` of this live Flow changes nothing but its counters and its end, as far as is easily told: it has no flag

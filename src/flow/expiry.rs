@@ -57,13 +57,17 @@ pub(super) struct Deadlines {
     active: u64,
     /// Quiet time allowed, indexed by whether the Flow is closing.
     quiet: [u64; 2],
+    /// The same of a Flow of one packet, which has both deadlines.
+    one_packet: [u64; 2],
 }
 
 impl Deadlines {
     pub(super) fn new(timeouts: &Timeouts) -> Deadlines {
         let nanos = |timeout: Duration| timeout.min(LONGEST_TIMEOUT).as_nanos() as u64;
         let idle = nanos(timeouts.idle);
-        Deadlines { active: nanos(timeouts.active), quiet: [idle, nanos(timeouts.linger).min(idle)] }
+        let active = nanos(timeouts.active);
+        let quiet = [idle, nanos(timeouts.linger).min(idle)];
+        Deadlines { active, quiet, one_packet: quiet.map(|quiet| quiet.min(active)) }
     }
 
     /// Whether a FIN or RST ends a Flow at once.
@@ -93,7 +97,7 @@ impl Deadlines {
     /// How long after its one packet a Flow ends, in nanoseconds.
     #[inline]
     pub(super) fn of_one_packet(&self, closing: bool) -> u64 {
-        self.quiet[usize::from(closing)].min(self.active)
+        self.one_packet[usize::from(closing)]
     }
 
     /// Which of the deadlines it is.

@@ -77,7 +77,7 @@ impl Bucket {
         }
         self.tags[cell] = tag(hash);
         self.slots[cell] = slot;
-        self.state |= 1 << cell;
+        self.state |= self.state + 1; // the lowest bit that is not set
         true
     }
 
@@ -118,16 +118,23 @@ pub(super) struct Index {
     /// While the index grows: the homes of the index half as big that have not moved yet are those before this one.
     unmoved: usize,
     live: usize,
+    /// The most slots it is for.
+    most: usize,
+    /// While it holds from one slot to this many, one more is nothing special: the index does not grow, nor need it, and is not full.
+    most_plain: usize,
 }
 
 impl Index {
-    /// An index for `most` slots.
+    /// An index for `most` slots, at least 1.
     ///
     /// # Errors
     /// The kernel's word when it does not give the address space.
     pub(super) fn new(most: usize) -> io::Result<Index> {
         let (region, hashes) = (Index::buckets(most)?, Region::reserve(most)?);
-        Ok(Index { region, hashes, shift: SMALLEST_SHIFT, unmoved: 0, live: 0 })
+        let mut index =
+            Index { region, hashes, shift: SMALLEST_SHIFT, unmoved: 0, live: 0, most, most_plain: 0 };
+        index.has_grown();
+        Ok(index)
     }
 
     fn buckets(most: usize) -> io::Result<Region<Bucket>> {
@@ -266,6 +273,29 @@ impl Index {
         Ok(())
     }
 
+    /// [`Index::insert`]s a slot if it is neither the first nor the last there may be, and there is no more to it than to fill a cell
+    /// of the home bucket, where no other has this hash's tag; else does nothing and says so.
+    #[inline(always)]
+    pub(super) fn insert_plainly(&mut self, hash: u32, slot: u32) -> bool {
+        if self.live.wrapping_sub(1) >= self.most_plain {
+            return false;
+        }
+        let home = (hash >> self.shift) as usize;
+        let Some(bucket) = self.region.as_mut_slice().get_mut(home) else { return false };
+        if bucket.matches(hash) != 0 || bucket.goes_on() || !bucket.put(hash, slot) {
+            return false;
+        }
+        self.hashes.as_mut_slice()[slot as usize] = hash;
+        self.live += 1;
+        true
+    }
+
+    /// Slots in it.
+    #[inline]
+    pub(super) fn live(&self) -> usize {
+        self.live
+    }
+
     /// Takes a slot out.
     #[inline]
     pub(super) fn remove(&mut self, slot: u32) {
@@ -329,6 +359,7 @@ impl Index {
         self.shift = SMALLEST_SHIFT;
         self.unmoved = 0;
         self.live = 0;
+        self.has_grown();
     }
 
     /// Where it grows to, as far as that has still to be reached; before it grows, when it will soon, the last part of it.
@@ -365,7 +396,13 @@ impl Index {
         }
         self.unmoved = self.homes();
         self.shift -= 1;
+        self.most_plain = 0;
         Ok(())
+    }
+
+    /// It has the size that it is to have for now.
+    fn has_grown(&mut self) {
+        self.most_plain = (self.homes() * MOST_PER_HOME).min(self.most) - 1;
     }
 
     /// Moves some buckets if it is growing.
@@ -386,6 +423,9 @@ impl Index {
             if !self.move_into_empty(self.unmoved) {
                 self.move_any(self.unmoved);
             }
+        }
+        if self.unmoved == 0 {
+            self.has_grown();
         }
     }
 
@@ -540,7 +580,10 @@ mod tests {
                     free.push(slot);
                 } else {
                     let slot = free.pop().unwrap_or(twin.len() as u32);
-                    if state >> 63 == 0 {
+                    let is_alone = index.find(hash, |_| true).is_none();
+                    if state >> 61 & 1 == 0 && index.insert_plainly(hash, slot) {
+                        prop_assert!(is_alone);
+                    } else if state >> 63 == 0 {
                         index.insert(hash, slot).unwrap();
                     } else {
                         let found = index.find_or_insert(hash, slot, |s| s == slot);
@@ -570,6 +613,44 @@ mod tests {
 
     fn goes_on(index: &Index) -> usize {
         index.region.as_slice().iter().filter(|bucket| bucket.goes_on()).count()
+    }
+
+    #[test]
+    fn a_plain_insertion_is_refused_where_there_is_more_to_it() {
+        let mut index = Index::new(2000).unwrap();
+        let hash = |home: u32, tag: u32| home << SMALLEST_SHIFT | tag;
+        assert!(!index.insert_plainly(hash(5, 0), 0), "the first");
+        index.insert(hash(5, 0), 0).unwrap();
+        assert!(!index.insert_plainly(hash(5, 0), 1), "one like it is there");
+        for slot in 1..CELLS as u32 {
+            assert!(index.insert_plainly(hash(5, slot), slot));
+        }
+        assert!(!index.insert_plainly(hash(5, 10), 10), "no room at home");
+        index.insert(hash(5, 10), 10).unwrap();
+        index.remove(3);
+        assert!(!index.insert_plainly(hash(5, 11), 3), "something had to go on from there");
+        index.insert(hash(5, 11), 3).unwrap();
+        // The homes behind, in turn.
+        let other = |slot: u32| hash(8 + slot % 100, slot);
+        let mut slots = 11..2000;
+        let plain = slots.by_ref().take_while(|&slot| index.insert_plainly(other(slot), slot)).count();
+        assert_eq!((plain + 11, index.unmoved), (SMALLEST * MOST_PER_HOME, 0), "it has to grow");
+        index.insert(other(1), 1999).unwrap();
+        while index.unmoved > 0 {
+            let slot = slots.next().unwrap();
+            assert!(!index.insert_plainly(other(slot), slot), "it grows");
+            index.insert(other(slot), slot).unwrap();
+        }
+        assert!(index.insert_plainly(hash(0, 7), slots.next().unwrap()));
+        for slot in 0..11 {
+            assert_eq!(index.find(hash(5, if slot == 3 { 11 } else { slot }), |s| s == slot), Some(slot));
+        }
+        index.clear();
+        assert!(!index.insert_plainly(1, 0), "the first again");
+        let mut index = Index::new(3).unwrap();
+        index.insert(hash(0, 0), 0).unwrap();
+        let plain = (1..10).take_while(|&slot| index.insert_plainly(hash(slot, slot), slot)).count();
+        assert_eq!(plain, 2, "it is full");
     }
 
     #[test]

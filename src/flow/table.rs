@@ -124,7 +124,6 @@ pub struct FlowTable {
     index: Index,
     wheel: Wheel,
     wide: Wide,
-    live: usize,
     /// Slots that were ever used.
     used: u32,
     /// Those of them that an IPv6 Flow was the first in.
@@ -159,7 +158,6 @@ impl FlowTable {
             wheel: Wheel::new(deadlines.nearest_nanos().min(LONGEST_TURN_NANOS), max_flows)
                 .map_err(failed)?,
             wide: HashMap::with_hasher(RandomState::new()),
-            live: 0,
             used: 0,
             used_ipv6: 0,
             free: NO_SLOT,
@@ -176,7 +174,7 @@ impl FlowTable {
 
     /// Live Flows.
     pub fn live(&self) -> usize {
-        self.live
+        self.index.live()
     }
 
     /// Flows that ended for want of room in the table.
@@ -217,7 +215,9 @@ impl FlowTable {
                 let group = &group[..GROUP.min(batch.len() - first)];
                 for (number, (packet, &candidate)) in group.iter().zip(&*candidates).enumerate() {
                     let at = first + number;
-                    if !self.continues(Seen { packet, pairs: batch.pairs(), at }, candidate) {
+                    if !self.continues(Seen { packet, pairs: batch.pairs(), at }, candidate)
+                        && (candidate != NO_SLOT || !self.begins_at(batch, packet, at))
+                    {
                         self.observe_any(batch, at, candidate, sink);
                     }
                 }
@@ -302,6 +302,61 @@ impl FlowTable {
         true
     }
 
+    /// Begins the Flow of a packet that no candidate was found for if it simply is a new Flow: the packet does not close it, no
+    /// Flow with its tag has come since, and there is room as it is; else does nothing and says so. What nearly every packet is
+    /// that begins a Flow.
+    #[inline(always)]
+    fn begins_at(&mut self, batch: &Observations, packet: &Observation, at: usize) -> bool {
+        if packet.is_ipv6() { self.begins_ipv6(batch, at) } else { self.begins(packet, None) }
+    }
+
+    /// [`FlowTable::begins_at`] over IPv6. Where the addresses are is worked out here, for the sake of the caller's registers.
+    #[inline(never)]
+    fn begins_ipv6(&mut self, batch: &Observations, at: usize) -> bool {
+        let Seen { packet, pairs, .. } = Seen::of(batch, at);
+        self.begins(packet, Some(&pairs[at]))
+    }
+
+    /// [`FlowTable::begins_at`] with the addresses, over IPv6. A function of its own, so that it has the registers to itself.
+    #[inline(never)]
+    fn begins(&mut self, packet: &Observation, pair: Option<&AddressPair>) -> bool {
+        const NOTABLE: u16 = tcp_flags::FIN | tcp_flags::RST | tcp_flags::AE;
+        if packet.tcp_flags & NOTABLE != 0 {
+            return false;
+        }
+        if self.free == NO_SLOT {
+            let slot = self.used;
+            if (slot as usize).is_multiple_of(ENTRIES_PER_PAGE)
+                || !self.index.insert_plainly(packet.hash, slot)
+            {
+                return false;
+            }
+            self.used = slot + 1;
+            self.used_ipv6 += u32::from(pair.is_some());
+            self.ask_for_fresh(slot);
+            self.begin_new(slot, packet, pair, NO_TIMER);
+        } else {
+            let slot = self.free;
+            if !self.index.insert_plainly(packet.hash, slot) {
+                return false;
+            }
+            let entry = &self.entries.as_slice()[slot as usize];
+            let timer = entry.timer;
+            self.free = entry.next_free();
+            self.begin_new(slot, packet, pair, timer);
+        }
+        true
+    }
+
+    /// Begins a Flow that does not end at once, in a slot that was free.
+    #[inline(always)]
+    fn begin_new(&mut self, slot: u32, packet: &Observation, pair: Option<&AddressPair>, timer: Place) {
+        if let Some(pair) = pair {
+            self.pairs.as_mut_slice()[slot as usize] = *pair;
+        }
+        self.begin_timed(slot, packet, timer, false);
+    }
+
     /// Meters any packet at all. A function of its own, so that what nearly every packet is has the registers to itself.
     #[inline(never)]
     fn observe_any(&mut self, batch: &Observations, at: usize, candidate: u32, sink: &mut impl RecordSink) {
@@ -369,7 +424,7 @@ impl FlowTable {
         let packet = seen.packet;
         let hash = packet.hash;
         // Full, or empty: one branch for both.
-        if self.live.wrapping_sub(1) >= self.max_flows - 1 {
+        if self.live().wrapping_sub(1) >= self.max_flows - 1 {
             let holds = |slot| holds(&self.entries, &self.pairs, slot, seen);
             if let Some(slot) = self.index.find(hash, holds) {
                 return Some(slot);
@@ -392,20 +447,26 @@ impl FlowTable {
                 self.begin_page();
             }
             self.used += 1;
-            prefetch_behind_to_write::<_, FRESH_AHEAD>(&mut self.entries.as_mut_slice()[slot as usize]);
+            self.ask_for_fresh(slot);
             NO_TIMER
         } else {
             let entry = &self.entries.as_slice()[slot as usize];
             self.free = entry.next_free();
             entry.timer
         };
-        self.live += 1;
         if packet.is_ipv6() {
             self.pairs.as_mut_slice()[slot as usize] = seen.pair();
             self.used_ipv6 += u32::from(is_fresh);
         }
         self.begin_in(slot, packet, timer, sink);
         None
+    }
+
+    /// Asks for an entry that will be written for the first time some Flows after the one in `slot`: the processor's own look-ahead
+    /// begins anew with each page.
+    #[inline(always)]
+    fn ask_for_fresh(&mut self, slot: u32) {
+        prefetch_behind_to_write::<_, FRESH_AHEAD>(&mut self.entries.as_mut_slice()[slot as usize]);
     }
 
     /// The next slot begins as many entries as a huge page holds. Where most packets begin Flows, few of these will be looked
@@ -435,10 +496,10 @@ impl FlowTable {
     #[cold]
     #[inline(never)]
     fn make_ready(&mut self, clock: Timestamp, sink: &mut impl RecordSink) {
-        if self.live >= self.max_flows {
+        if self.live() >= self.max_flows {
             self.make_room(clock, sink);
         }
-        if self.live == 0 && self.wheel.soonest().is_none() {
+        if self.live() == 0 && self.wheel.soonest().is_none() {
             self.wheel.restart(clock.nanos());
         }
     }
@@ -458,12 +519,18 @@ impl FlowTable {
     /// Begins a Flow in a slot that has its key already, and a timer at the place `timer`.
     #[inline(always)]
     fn begin_in(&mut self, slot: u32, packet: &Observation, timer: Place, sink: &mut impl RecordSink) {
-        let entry = &mut self.entries.as_mut_slice()[slot as usize];
         let closing = packet.tcp_flags & (tcp_flags::FIN | tcp_flags::RST) != 0;
         if closing && self.deadlines.ends_at_once() {
-            entry.begin(packet, timer);
+            self.entries.as_mut_slice()[slot as usize].begin(packet, timer);
             return self.end(slot, EndReason::End, packet.clock, sink);
         }
+        self.begin_timed(slot, packet, timer, closing);
+    }
+
+    /// [`FlowTable::begin_in`] for a Flow that does not end at once; whether it is closing.
+    #[inline(always)]
+    fn begin_timed(&mut self, slot: u32, packet: &Observation, timer: Place, closing: bool) {
+        let entry = &mut self.entries.as_mut_slice()[slot as usize];
         let tick = self.wheel.tick(packet.timestamp.nanos() + self.deadlines.of_one_packet(closing));
         if self.wheel.is_sooner(tick, timer) {
             entry.begin(packet, tick.place());
@@ -500,7 +567,6 @@ impl FlowTable {
         self.index.remove(slot);
         self.entries.as_mut_slice()[slot as usize].free(self.free);
         self.free = slot;
-        self.live -= 1;
     }
 
     /// Ends the Flows whose deadline `clock` has reached, save those of the last ticks of the wheel.
@@ -525,7 +591,7 @@ impl FlowTable {
                 self.timer_came_up(slot, place, clock, sink);
             }
         }
-        if self.wheel.wants_cleaning(self.live) {
+        if self.wheel.wants_cleaning(self.live()) {
             let entries = self.entries.as_mut_slice();
             self.wheel.clean(|place, taken| {
                 for &slot in taken.timers() {
@@ -595,7 +661,7 @@ impl FlowTable {
     #[inline(never)]
     fn make_room(&mut self, clock: Timestamp, sink: &mut impl RecordSink) {
         self.expire(clock, sink);
-        while self.live >= self.max_flows {
+        while self.live() >= self.max_flows {
             // A live Flow always has a timer, so a full table has a soonest place.
             let Some(place) = self.wheel.soonest() else { return };
             let Some(slot) = self.wheel.take_one(place) else { return };
@@ -638,7 +704,6 @@ impl FlowTable {
             let slot = slot as u32;
             sink.put(EndedFlow { entry, slot, pairs, wide: &mut self.wide, reason, ended });
         }
-        self.live = 0;
         self.used = 0;
         self.used_ipv6 = 0;
         self.set_flooded(false);

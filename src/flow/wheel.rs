@@ -121,7 +121,9 @@ impl Wheel {
     /// Adds a timer for a slot, at a tick that is still to come.
     #[inline(always)]
     pub(super) fn insert(&mut self, tick: Tick, slot: u32) {
-        self.soonest = self.soonest.min(tick.0);
+        if tick.0 < self.soonest {
+            self.soonest = tick.0;
+        }
         self.insert_at(tick.place(), slot);
     }
 

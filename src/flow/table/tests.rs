@@ -387,7 +387,7 @@ fn flows_that_reset_together_leave_no_timers_to_be_cleaned_again_and_again() {
     bench.observe(&open, 1024);
     bench.observe(&reset, 1024);
     assert_eq!((bench.table.live(), bench.records.len()), (0, 150_000));
-    assert!(!bench.table.wheel.wants_cleaning(bench.table.live), "cleaned, and nothing went");
+    assert!(!bench.table.wheel.wants_cleaning(bench.table.live()), "cleaned, and nothing went");
 }
 
 #[test]
