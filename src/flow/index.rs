@@ -81,16 +81,20 @@ impl Bucket {
         true
     }
 
-    /// Copies all that is here to two empty buckets, to the one or the other as `side`, 0 or 1, says of each cell.
+    /// Copies all that is here to two empty buckets: to the second the cells that have their bits in `seconds`.
     #[inline(always)]
-    fn split_into(&self, new: &mut [Bucket], side: impl Fn(usize) -> usize) {
+    fn split_into(&self, new: &mut [Bucket; 2], seconds: u32) {
+        let sides = [self.state & !seconds, self.state & seconds];
         let mut filled = [0; 2];
         for cell in 0..CELLS {
-            let side = side(cell);
-            // An empty cell is written, too, and then over it.
-            let at = filled[side] % 16 % CELLS;
-            (new[side].tags[at], new[side].slots[at]) = (self.tags[cell], self.slots[cell]);
-            filled[side] += (self.state >> cell & 1) as usize;
+            for side in [0, 1] {
+                // What is not for this side is written, too, and then over it. No more are filled than were gone through.
+                let at = filled[side];
+                if let (Some(tag), Some(slot)) = (new[side].tags.get_mut(at), new[side].slots.get_mut(at)) {
+                    (*tag, *slot) = (self.tags[cell], self.slots[cell]);
+                }
+                filled[side] += (sides[side] >> cell & 1) as usize;
+            }
         }
         for (new, filled) in new.iter_mut().zip(filled) {
             new.state = (1 << filled) - 1;
@@ -463,7 +467,7 @@ impl Index {
         };
         // The new homes are 2 * home and the one after it.
         let (Some([before, old]), Some(new)) =
-            (old.last_chunk_mut(), new.get_mut(home.wrapping_sub(1)..home + 1))
+            (old.last_chunk_mut(), new.get_mut(home.wrapping_sub(1)..).and_then(<[_]>::first_chunk_mut))
         else {
             return false;
         };
@@ -472,12 +476,14 @@ impl Index {
         }
         // Of a big index a tag still has the bit that says which half; asking for it where the hash is would be one more
         // line from memory a cell.
-        if shift < u16::BITS {
-            old.split_into(new, |cell| usize::from(old.tags[cell] >> shift & 1));
-        } else {
-            let hash = |cell: usize| hashes.get(old.slots[cell] as usize).copied().unwrap_or_default();
-            old.split_into(new, |cell| (hash(cell) >> shift) as usize & 1);
+        let mut seconds = 0;
+        for cell in (0..CELLS).rev() {
+            // Of an empty cell, too, which has the slot it had before, or 0.
+            let bits =
+                if shift < u16::BITS { old.tags[cell].into() } else { hashes[old.slots[cell] as usize] };
+            seconds = seconds << 1 | bits >> shift & 1;
         }
+        old.split_into(new, seconds);
         old.state = 0;
         true
     }
