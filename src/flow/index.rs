@@ -289,9 +289,17 @@ impl Index {
         if bucket.matches(hash) != 0 || bucket.goes_on() || !bucket.put(hash, slot) {
             return false;
         }
-        self.hashes.as_mut_slice()[slot as usize] = hash;
+        self.set_hash(slot, hash);
         self.live += 1;
         true
+    }
+
+    /// Notes the hash of a slot, which is often the one behind the last.
+    #[inline(always)]
+    fn set_hash(&mut self, slot: u32, hash: u32) {
+        let place = &mut self.hashes.as_mut_slice()[slot as usize];
+        *place = hash;
+        prefetch_behind_to_write::<_, FRESH_AHEAD>(place);
     }
 
     /// Slots in it.
@@ -541,9 +549,7 @@ impl Index {
                 bits &= bits - 1;
             }
             if !bucket.goes_on() && bucket.put(hash, slot) {
-                let place = &mut self.hashes.as_mut_slice()[slot as usize];
-                *place = hash;
-                prefetch_behind_to_write::<_, FRESH_AHEAD>(place);
+                self.set_hash(slot, hash);
                 self.live += 1;
                 return Ok(None);
             }
