@@ -1,8 +1,8 @@
 //! What the threads of a run show while it runs: the counts each keeps, copied out once a batch.
 //!
 //! In: each thread's own counts, stored into atomics that no other thread writes, on cache lines of their own. Out: a
-//! reading of all of them, for the metrics, the status, the log and the watchdog. A store a batch with relaxed order costs the packet
-//! path nothing that can be measured; counts read at one moment may be a batch apart from each other.
+//! reading of all of them, for the metrics, the status, the log and the watchdog. A store a batch with relaxed order costs the
+//! packet path nothing that can be measured; counts read at one moment may be a batch apart from each other.
 //!
 //! Every thread also beats: a number that goes up while it gets on with its work, or has none. One that does not is stuck.
 

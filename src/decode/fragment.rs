@@ -5,8 +5,8 @@
 //! destination and identification, over IPv4 by the protocol as well.
 //!
 //! What the network sends must not fill the memory: the table holds a fixed number of first fragments, the oldest
-//! goes when one more comes, some 5 MB in all, and nothing is allocated before a first fragment is seen. The hash is seeded at random, so
-//! that nobody can choose fragments that fall on one another.
+//! goes when one more comes, some 5 MB in all, and nothing is allocated before a first fragment is seen. The hash is seeded at
+//! random, so that nobody can choose fragments that fall on one another.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! From the first octet of a frame to its IP header.
 //!
-//! In: a link type and the octets of a frame. Out: where the IP header begins, which version the link layer says it is, and the outermost VLAN
-//! identifier; or the reason why there is none. Walked are IEEE 802.3 and 802.1Q framing, VN-Tags, LLC/SNAP
+//! In: a link type and the octets of a frame. Out: where the IP header begins, which version the link layer says it is, and
+//! the outermost VLAN identifier; or the reason why there is none. Walked are IEEE 802.3 and 802.1Q framing, VN-Tags, LLC/SNAP
 //! (RFC 1042), PPPoE sessions (RFC 2516), MPLS (RFC 3032, RFC 5332), Linux cooked captures, BSD loopback and raw IP.
 
 use etherparse::{EtherType, Ethernet2Header, Ethernet2HeaderSlice, SingleVlanHeader, SingleVlanHeaderSlice};

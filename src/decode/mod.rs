@@ -340,7 +340,7 @@ mod tests {
         }
     }
 
-    /// The long way alone.
+    /// Without the short ways of `network::plain`.
     fn decode_slowly(frame: &Frame<'_>) -> Result<Packet, Ignored> {
         let mut packet = Packet::default();
         let &Frame { timestamp, wire_length, link_type, interface, data } = frame;

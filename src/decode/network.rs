@@ -1,11 +1,12 @@
 //! The IP header and IPv6's extension headers.
 //!
-//! In: a [`Frame`] and where its IP header begins. Out: a packet in its [`Place`], complete but for a later fragment's ports. IPv4 is
-//! RFC 791, IPv6 and its extension headers are RFC 8200, AH is RFC 4302, an atomic fragment is RFC 6946.
+//! In: a [`Frame`] and where its IP header begins. Out: a packet in its [`Place`], complete but for a later fragment's ports.
+//! IPv4 is RFC 791, IPv6 and its extension headers are RFC 8200, AH is RFC 4302, an atomic fragment is RFC 6946.
 //!
-//! Each version has two ways through it. What nearly every packet is (no options, no fragment, a length that is there) is
-//! read in a few steps in line; the other way, out of line, reads every packet there is and names the reason where it
-//! cannot, and so is also what the tests hold the first against.
+//! There are three ways through it. What nearly every packet is, a whole TCP or UDP packet in untagged Ethernet, is read in a
+//! few steps in line ([`plain`]; a second copy of them, out of line, takes one VLAN tag and protocols without ports). Behind
+//! other link headers, packets without options that are no fragment take a few steps more. The last way, out of line, reads
+//! every packet there is and names the reason where it cannot, and so is also what the tests hold the others against.
 
 use etherparse::{Ethernet2Header, IpNumber, Ipv4HeaderSlice, Ipv6FragmentHeaderSlice, Ipv6HeaderSlice};
 

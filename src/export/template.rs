@@ -554,10 +554,13 @@ mod tests {
     #[test]
     fn what_decides_a_kind_decides_alike_one_record_after_another() {
         for protocol in [1, 6, 17, 58] {
-            for later_flags in [0, 0x02, 0xFF, 0x100, 0x1FF] {
+            for (initial_flags, later_flags) in [0, 0x02, 0x100]
+                .into_iter()
+                .flat_map(|first| [0, 0x02, 0xFF, 0x100, 0x1FF].map(|later| (first, later)))
+            {
                 for (record, vlan) in [(record_v4(), 0), (record_v4(), 7), (record_v6(), 0), (record_v6(), 7)]
                 {
-                    let record = FlowRecord { protocol, later_flags, vlan, ..record };
+                    let record = FlowRecord { protocol, initial_flags, later_flags, vlan, ..record };
                     for kind in Kind::all() {
                         assert_eq!(kind.is_of(&record), kind == Kind::of(&record), "{record:?}");
                     }

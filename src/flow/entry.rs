@@ -145,7 +145,7 @@ impl FlowEntry {
             tos: packet.tos,
             ae_count: u8::from(flags & tcp_flags::AE != 0),
         };
-        // Not in the key before, which is copied in one word.
+        // Not in the key before, which is copied whole.
         if flags & (tcp_flags::FIN | tcp_flags::RST) != 0 {
             self.key.state |= CLOSING;
         }

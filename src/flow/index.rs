@@ -17,8 +17,8 @@ use super::upcoming::Growth;
 
 /// Cells of a bucket.
 const CELLS: usize = 10;
-/// The index grows when it holds this many for each home: then 4 % of the buckets overflow. With seven it were 10 %, and moving on
-/// what overflows is what growing costs.
+/// The index grows when it holds this many for each home: then 4 % of the buckets overflow. With seven it were 10 %, and
+/// moving on what overflows is what growing costs.
 const MOST_PER_HOME: usize = 6;
 /// Buckets behind the last home, so that nothing need wrap around.
 const TAIL: usize = 64;
@@ -124,7 +124,8 @@ pub(super) struct Index {
     live: usize,
     /// The most slots it is for.
     most: usize,
-    /// While it holds from one slot to this many, one more is nothing special: the index does not grow, nor need it, and is not full.
+    /// While it holds from one slot to this many, one more is nothing special: the index does not grow, nor need it, and is not
+    /// full.
     most_plain: usize,
 }
 
@@ -277,8 +278,8 @@ impl Index {
         Ok(())
     }
 
-    /// [`Index::insert`]s a slot if it is neither the first nor the last there may be, and there is no more to it than to fill a cell
-    /// of the home bucket, where no other has this hash's tag; else does nothing and says so.
+    /// [`Index::insert`]s a slot if it is not the first, the index is neither full nor growing nor about to, and there is no
+    /// more to it than to fill a cell of the home bucket, where no other has this hash's tag; else does nothing and says so.
     #[inline(always)]
     pub(super) fn insert_plainly(&mut self, hash: u32, slot: u32) -> bool {
         if self.live.wrapping_sub(1) >= self.most_plain {
@@ -289,17 +290,15 @@ impl Index {
         if bucket.matches(hash) != 0 || bucket.goes_on() || !bucket.put(hash, slot) {
             return false;
         }
-        self.set_hash(slot, hash);
+        self.hashes.as_mut_slice()[slot as usize] = hash;
         self.live += 1;
         true
     }
 
-    /// Notes the hash of a slot, which is often the one behind the last.
+    /// Asks for the place of the hash of a slot that will be used for the first time some slots after this one.
     #[inline(always)]
-    fn set_hash(&mut self, slot: u32, hash: u32) {
-        let place = &mut self.hashes.as_mut_slice()[slot as usize];
-        *place = hash;
-        prefetch_behind_to_write::<_, FRESH_AHEAD>(place);
+    pub(super) fn ask_for_fresh(&mut self, slot: u32) {
+        prefetch_behind_to_write::<_, FRESH_AHEAD>(&mut self.hashes.as_mut_slice()[slot as usize]);
     }
 
     /// Slots in it.
@@ -549,7 +548,7 @@ impl Index {
                 bits &= bits - 1;
             }
             if !bucket.goes_on() && bucket.put(hash, slot) {
-                self.set_hash(slot, hash);
+                self.hashes.as_mut_slice()[slot as usize] = hash;
                 self.live += 1;
                 return Ok(None);
             }

@@ -2,7 +2,8 @@
 //!
 //! Each packet goes through three steps, some packets apart: ask for its index line; probe the index and ask for the entry;
 //! update. So the memory of many packets is on its way at once, while others are worked on. A group of packets takes each
-//! step together, so that what a step needs stays in registers. Nothing is allocated per packet or per record once the table is warm.
+//! step together, so that what a step needs stays in registers. Nothing is allocated per packet or per record once the
+//! table is warm.
 //!
 //! What is in a record does not depend on how packets are cut into batches nor on when the table sweeps:
 //! each packet is judged by the clock it carries, and a Flow that is swept late ended at its deadline all the same.
@@ -241,7 +242,7 @@ impl FlowTable {
             return; // so few are not worth while
         }
         self.progress.set_used(Array::Entries, used * size_of::<FlowEntry>());
-        // Of the places of addresses, a page has 128: with fewer IPv6 Flows most pages are never touched.
+        // A page has 128 places of addresses: with fewer IPv6 Flows many pages are never touched.
         let pairs = if self.used_ipv6 as usize >= used / 64 { used } else { 0 };
         self.progress.set_used(Array::Pairs, pairs * size_of::<AddressPair>());
         self.progress.set_used(Array::Hashes, used * size_of::<u32>());
@@ -320,8 +321,7 @@ impl FlowTable {
     /// [`FlowTable::begins_at`] with the addresses, over IPv6. A function of its own, so that it has the registers to itself.
     #[inline(never)]
     fn begins(&mut self, packet: &Observation, pair: Option<&AddressPair>) -> bool {
-        const NOTABLE: u16 = tcp_flags::FIN | tcp_flags::RST | tcp_flags::AE;
-        if packet.tcp_flags & NOTABLE != 0 {
+        if packet.tcp_flags & (tcp_flags::FIN | tcp_flags::RST) != 0 {
             return false;
         }
         if self.free == NO_SLOT {
@@ -462,11 +462,12 @@ impl FlowTable {
         None
     }
 
-    /// Asks for an entry that will be written for the first time some Flows after the one in `slot`: the processor's own look-ahead
+    /// Asks for what will be written for the first time some Flows after the fresh one in `slot`: the processor's own look-ahead
     /// begins anew with each page.
     #[inline(always)]
     fn ask_for_fresh(&mut self, slot: u32) {
         prefetch_behind_to_write::<_, FRESH_AHEAD>(&mut self.entries.as_mut_slice()[slot as usize]);
+        self.index.ask_for_fresh(slot);
     }
 
     /// The next slot begins as many entries as a huge page holds. Where most packets begin Flows, few of these will be looked

@@ -59,6 +59,11 @@ impl Progress {
         self.used[array as usize].store(octets, Ordering::Relaxed);
     }
 
+    #[cfg(test)]
+    pub(super) fn used(&self, array: Array) -> usize {
+        self.used[array as usize].load(Ordering::Relaxed)
+    }
+
     /// Tells whether most packets begin Flows.
     #[inline]
     pub(super) fn set_flooded(&self, flooded: bool) {
@@ -133,8 +138,8 @@ impl UpcomingMemory {
         UpcomingMemory { progress, arrays, index, index_ready: 0, is_refused: false }
     }
 
-    /// Makes some of it ready, which takes a fraction of a millisecond, or some where a host is slow; false if nothing more is to be
-    /// done for now.
+    /// Makes some of it ready, which takes a fraction of a millisecond, or some where a host is slow; false if nothing more is
+    /// to be done for now.
     pub fn make_ready(&mut self) -> bool {
         !self.is_refused && (self.make_arrays_ready() || self.make_index_ready())
     }

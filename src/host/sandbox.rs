@@ -1,9 +1,9 @@
 //! Rights given away (Linux): a process with one thread and open sockets in; one that can do little but what it is for out.
 //!
-//! In this order, because each step needs what a later one takes: the user (setresuid), capabilities (at most CAP_NET_RAW, and that
-//! only if an interface may have to be opened again), no_new_privs, Landlock (files and TCP ports), seccomp (system calls).
-//! Threads started afterwards inherit all of it; one started before would keep its rights, which is why that is refused.
-//! Becoming the user must succeed; what the kernel does not know is told and gone without.
+//! In this order, because each step needs what a later one takes: the user (setresuid), capabilities (at most CAP_NET_RAW, and
+//! that only if an interface may have to be opened again), no_new_privs, Landlock (files and TCP ports), seccomp (system
+//! calls). Threads started afterwards inherit all of it; one started before would keep its rights, which is why that is
+//! refused. Becoming the user must succeed; what the kernel does not know is told and gone without.
 
 use std::fmt;
 use std::os::unix::fs::FileTypeExt;

@@ -25,8 +25,8 @@ pub(super) struct Buffer {
     octets: Vec<u8>,
     start: usize,
     end: usize,
-    /// Offset of `octets[0]` in the stream. It wraps: at the beginning of a file nothing need lie at `octets[0]`, and after octets
-    /// are skipped behind ones that are kept, those before `start` are no longer where it says.
+    /// Offset of `octets[0]` in the stream. It wraps: at the beginning of a file nothing need lie at `octets[0]`, and after
+    /// octets are skipped behind ones that are kept, those before `start` are no longer where it says.
     base: u64,
     /// Size the buffer has reached on its way to `most`.
     size: usize,

@@ -23,7 +23,8 @@ use crate::export::transport::{
 };
 use crate::export::{Endpoint, ExportOptions};
 
-/// The largest path MTU made use of, unless the user says otherwise: Ethernet's. Loopback's is 65,536, and nfacctd reads 10,000 octets.
+/// The largest path MTU made use of, unless the user says otherwise: Ethernet's. Loopback's is 65,536, and nfacctd reads
+/// 10,000 octets.
 const MOST_MTU: usize = 1500;
 
 /// The smallest path MTU reckoned with, and the one taken where it is not known (RFC 7011 §10.3.3).

@@ -89,6 +89,28 @@ fn a_flood_of_new_flows_asks_for_the_memory_of_the_next() {
     assert_eq!(records.iter().map(|record| record.packets).sum::<u64>(), table.metered);
 }
 
+#[test]
+fn addresses_are_made_ready_where_ipv6_flows_are_a_real_share() {
+    let hasher = KeyHasher::with_seed(1);
+    for (one_in, expected) in [(1, true), (20, true), (1000, false)] {
+        let mut table =
+            FlowTable::new(&TableOptions { timeouts: seconds(60, 15, 1), max_flows: 1 << 20 }).unwrap();
+        for first in (0..ENTRIES_PER_PAGE as u32 * 2).step_by(1024) {
+            let mut batch = Observations::with_capacity(1024);
+            for number in first..first + 1024 {
+                let version = if number % one_in == 0 { IpVersion::V6 } else { IpVersion::V4 };
+                let mut packet = packet(S, version, 1, 2);
+                packet.source[..4].copy_from_slice(&number.to_be_bytes());
+                batch.push(&packet, packet.timestamp, hasher.hash(&packet));
+            }
+            table.observe(&batch, &mut |_| panic!("none has ended"));
+        }
+        assert_eq!(table.progress.used(Array::Entries), table.live() * size_of::<FlowEntry>());
+        let pairs = if expected { table.live() * size_of::<AddressPair>() } else { 0 };
+        assert_eq!(table.progress.used(Array::Pairs), pairs, "one in {one_in}");
+    }
+}
+
 pub(crate) fn seconds(active: u64, idle: u64, linger: u64) -> Timeouts {
     Timeouts {
         active: Duration::from_secs(active),
