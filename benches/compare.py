@@ -12,7 +12,7 @@ each round, so that a slow minute of the machine slows both sides of it. Without
 `cargo bench --bench pipeline -- --generate`.
 
 Before each run the capture is read, so that all find it in the page cache. The memory is that of one more run before the first round,
-since who looks at it fifty times a second slows what is looked at.
+since who looks at it five hundred times a second slows what is looked at.
 
 Every program decodes, meters with an active timeout of 60 s and an idle timeout of 15 s, and ends all flows:
 
@@ -77,7 +77,7 @@ class Memory(threading.Thread):
         self.start()
 
     def run(self):
-        while not self.ended.wait(0.02):
+        while not self.ended.wait(0.002):
             try:
                 with open(self.path) as status:
                     found = re.findall(r"^Rss(?:Anon|Shmem):\s*(\d+)", status.read(), re.MULTILINE)
