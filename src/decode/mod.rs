@@ -255,21 +255,13 @@ fn decode_other<P: Place>(
             return Ok(packet.put_into(place));
         }
     }
-    decode_any(timestamp, wire_length, link_type, interface, data, place)
+    decode_any(&Frame { timestamp, wire_length, link_type, interface, data }, place)
 }
 
 /// [`decode_into`], whatever the frame is.
 #[inline(never)]
-fn decode_any<P: Place>(
-    timestamp: Timestamp,
-    wire_length: u32,
-    link_type: LinkType,
-    interface: u32,
-    data: &[u8],
-    place: P,
-) -> Result<P::Put, Ignored> {
-    let frame = &Frame { timestamp, wire_length, link_type, interface, data };
-    let link::Carried { at, vlan, version } = link::find(link_type, data)?;
+fn decode_any<P: Place>(frame: &Frame<'_>, place: P) -> Result<P::Put, Ignored> {
+    let link::Carried { at, vlan, version } = link::find(frame.link_type, frame.data)?;
     match version {
         IpVersion::V4 => network::ipv4(frame, at, vlan, place),
         IpVersion::V6 => network::ipv6(frame, at, vlan, place),
@@ -343,8 +335,7 @@ mod tests {
     /// Without the short ways of `network::plain`.
     fn decode_slowly(frame: &Frame<'_>) -> Result<Packet, Ignored> {
         let mut packet = Packet::default();
-        let &Frame { timestamp, wire_length, link_type, interface, data } = frame;
-        decode_any(timestamp, wire_length, link_type, interface, data, &mut packet)?;
+        decode_any(frame, &mut packet)?;
         Ok(packet)
     }
 
