@@ -21,8 +21,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use memmap2::Mmap;
 
-/// Octets of an open file mapped at once: few mappings for a long file, and no more of it counted as this process's memory.
-const WINDOW: usize = 4 << 20;
+/// Octets of an open file mapped at once: few mappings for a long file, since each that ends makes every thread forget where
+/// its memory is; and no more of it counted as this process's memory.
+const WINDOW: usize = 16 << 20;
 /// Octets that a window's pages are asked for in, and a multiple of which it begins at: a page of the largest kind that
 /// a page cache is made of is then one page here too, and many small ones cost less at once than a few at a time.
 const PIECE: usize = 2 << 20;
@@ -179,6 +180,7 @@ pub(super) fn bring_near(unread: &[u8]) {
 #[cfg(all(test, target_os = "linux", target_arch = "x86_64"))]
 mod tests {
     use std::io::Write;
+    use std::os::unix::fs::FileExt;
 
     use super::*;
 
@@ -186,12 +188,16 @@ mod tests {
 
     #[test]
     fn the_address_is_that_of_the_octet_in_whichever_window_it_lies() {
-        let mut file = tempfile::tempfile().expect("a temporary file");
-        let octets: Vec<u8> = (0..9_000_000u32).map(|at| (at / 1_000) as u8).collect();
-        file.write_all(&octets).expect("room for it");
+        let file = tempfile::tempfile().expect("a temporary file");
+        let length = 2 * WINDOW as u64 + 2_000_000;
+        file.set_len(length).expect("a file may have holes");
+        let positions = (24..length - 65_536).step_by(300_001);
+        for position in positions.clone() {
+            file.write_all_at(&position.to_ne_bytes(), position).expect("room for it");
+        }
         let lookahead = Lookahead::default();
         assert_eq!(lookahead.address(FILE, &file, 0, 65_536), None);
-        for position in (24..8_900_000).step_by(70_001) {
+        for position in positions {
             let Some(address) = lookahead.address(FILE, &file, position, 65_536) else {
                 // Before Linux 5.14, or on a file system that maps nothing.
                 eprintln!("not tested: the mapping was refused");
@@ -201,7 +207,7 @@ mod tests {
             let Window { from, map, populated, .. } = recent[0].window.as_ref().expect("mapped");
             let at = (position - from) as usize;
             assert_eq!(address, map.as_ptr().addr() + at);
-            assert_eq!(map[at], octets[position as usize], "octet {position}");
+            assert_eq!(map[at..at + 8], position.to_ne_bytes(), "at {position}");
             assert!(at + 65_536 <= *populated && *populated <= WINDOW);
         }
     }
