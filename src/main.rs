@@ -153,7 +153,15 @@ fn read(mut config: ReadConfig, quiet: bool, usage: &Usage) -> Outcome {
     answer(requests, pipeline.gauges())?;
     let mut progress = Progress::new(!quiet && std::io::stderr().is_terminal(), files.octets_total());
     let mut look_at = LOOK_EVERY;
-    while let Some(frames) = files.next_run() {
+    'runs: loop {
+        while files.is_dry() {
+            // A capture that comes by a pipe as it is made: what is known is not kept back until the next packets come.
+            pipeline.quiet(None);
+            if stop.is_asked() || run.nobody_listens() {
+                break 'runs;
+            }
+        }
+        let Some(frames) = files.next_run() else { break };
         pipeline.frames(frames);
         if stop.is_asked() || run.nobody_listens() {
             break;

@@ -343,7 +343,7 @@ impl Pipeline {
         let metering = self.intake.counts.metering;
         match &mut self.stage {
             Stage::Inline(inline) => {
-                inline.take(&mut self.waiting[0], clock, false, &metering);
+                inline.take(&mut self.waiting[0], clock, BatchEnd::More, &metering);
             }
             Stage::Sharded(sharded) => {
                 let lane = &mut sharded.lanes[table];
@@ -367,7 +367,7 @@ impl Pipeline {
         let metering = self.intake.counts.metering;
         match &mut self.stage {
             Stage::Inline(inline) => {
-                inline.take(&mut self.waiting[0], clock, end == BatchEnd::Drain, &metering);
+                inline.take(&mut self.waiting[0], clock, end, &metering);
             }
             Stage::Sharded(sharded) => {
                 for (lane, waiting) in sharded.lanes.iter_mut().zip(&mut self.waiting) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::exporters::{Destination, EXPORTER_TICK, ExporterClock};
-use super::{PipelineError, Timestamp};
+use super::{BatchEnd, PipelineError, Timestamp};
 use crate::export::MeteringStatistics;
 use crate::flow::record::{RecordSink, WriteRecord};
 use crate::flow::{FlowRecord, FlowTable, Observations, TableOptions, UpcomingMemory};
@@ -120,7 +120,7 @@ impl Inline {
         &mut self,
         observations: &mut Observations,
         clock: Timestamp,
-        drain: bool,
+        end: BatchEnd,
         metering: &MeteringStatistics,
     ) {
         let (records, destinations) = (&mut self.records, &mut self.destinations);
@@ -130,9 +130,9 @@ impl Inline {
             }
             records.clear();
         };
-        self.meter.take(observations, clock, drain, records, &mut hand_over);
+        self.meter.take(observations, clock, end == BatchEnd::Drain, records, &mut hand_over);
         observations.clear();
-        if self.live && !records.is_empty() {
+        if (self.live || end == BatchEnd::Dry) && !records.is_empty() {
             hand_over(records);
         }
         let wall_tick = self.last_tick.elapsed() >= EXPORTER_TICK;

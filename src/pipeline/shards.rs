@@ -228,9 +228,11 @@ fn run_shard(
         let drain = batch.end == BatchEnd::Drain;
         let full = |records: &mut RecordSlots| out.send(records, clock, &metering);
         meter.take(&batch.observations, clock, drain, &mut records, full);
-        // Live, records do not wait for a batch to fill; in a replay the exporters still hear that time goes on.
+        // Live, or where packets have to be waited for, records do not wait for a batch to fill; in a replay the exporters still
+        // hear that time goes on.
+        let at_once = live || batch.end == BatchEnd::Dry;
         let waited = clock.since(last_sent) >= Duration::from_secs(1);
-        if (live && !records.is_empty()) || drain || waited {
+        if (at_once && !records.is_empty()) || drain || waited {
             out.send(&mut records, clock, &metering);
             last_sent = clock;
         }
@@ -256,7 +258,7 @@ fn run_one_shard(
     while let Some(mut batch) = from.next() {
         (clock, metering) = (batch.clock, batch.metering);
         batch.observations.hash(hasher);
-        inline.take(&mut batch.observations, clock, batch.end == BatchEnd::Drain, &metering);
+        inline.take(&mut batch.observations, clock, batch.end, &metering);
         from.done(batch.observations);
     }
     inline.finish(clock, &metering)

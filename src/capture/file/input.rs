@@ -128,6 +128,12 @@ impl Input {
         }
     }
 
+    /// Whether it is a pipe that had nothing to read for a tenth of a second. Nothing is known of a compressed one, the
+    /// decompressor of which may still have something.
+    pub fn is_dry(&self) -> bool {
+        matches!(&self.state, State::Plain(source) if source.is_dry())
+    }
+
     /// Where in memory the `length` octets that are read next can be asked for, if they are a file's as they are.
     pub fn look_ahead(&self, length: usize) -> Option<usize> {
         let State::Plain(source) = &self.state else { return None };

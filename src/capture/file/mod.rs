@@ -88,6 +88,8 @@ pub struct CaptureFiles {
     end: usize,
     /// The current reader's frame behind the run, if another's turn comes before it.
     beyond: Option<Head>,
+    /// The run ends where what has been read of the current file does.
+    is_exhausted: bool,
     /// The other readers that hold a frame, by its time and their place in the order of names.
     waiting: BinaryHeap<Reverse<(u64, usize)>>,
     /// The readers that hold an open file.
@@ -147,6 +149,7 @@ impl CaptureFiles {
             run: Box::new([Head::NONE; RUN]),
             end: 0,
             beyond: None,
+            is_exhausted: false,
             waiting: BinaryHeap::new(),
             open: Vec::new(),
             begun: false,
@@ -240,6 +243,12 @@ impl CaptureFiles {
         Some(Run { heads: self.run[..self.end].iter(), octets: reader.octets() })
     }
 
+    /// Whether the next frames have to be waited for: those that were read have all been given out, and they come by a pipe that
+    /// had nothing to read for a tenth of a second. What was made of the frames so far may then go on its way.
+    pub fn is_dry(&self) -> bool {
+        self.is_exhausted && self.readers.get(self.current).is_some_and(Reader::is_dry)
+    }
+
     /// Gathers the next run; false once all is read.
     #[inline(never)]
     fn gather(&mut self) -> bool {
@@ -261,6 +270,8 @@ impl CaptureFiles {
                 self.run[0] = head;
                 (self.end, self.beyond) = self.readers[self.current].gather(self.bound, &mut *self.run, 1);
             }
+            // A run that is full, or that ends at another reader's turn, may have more behind it.
+            self.is_exhausted = self.end < RUN && self.beyond.is_none();
             if self.filter.is_some() {
                 self.sift();
             }

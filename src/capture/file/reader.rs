@@ -201,6 +201,11 @@ impl Reader {
         self.parked
     }
 
+    /// Whether what is not in the buffer has to be waited for: the input is a pipe without anything to read.
+    pub fn is_dry(&self) -> bool {
+        self.buffer.input().is_dry()
+    }
+
     /// The input below the buffer.
     pub fn input_mut(&mut self) -> &mut Input {
         self.buffer.input_mut()

@@ -51,15 +51,21 @@ const MAGIC: usize = 4;
 /// How long a pipe is waited for before a look at whether to go on.
 const WAIT: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 
+/// Waits until there is something to read, its end included, but no longer than [`WAIT`]; false if there is not. What cannot
+/// be polled always has something.
+fn has_something(file: &File) -> bool {
+    !matches!(poll(&mut [PollFd::new(file, PollFlags::IN)], Some(&WAIT)), Ok(0) | Err(Errno::INTR))
+}
+
 /// Reads from what may keep its reader waiting: 0 octets at its end, or once reading is to end.
 fn read_stream(file: &mut File, octets: &mut [u8], progress: &Progress) -> io::Result<usize> {
-    // A signal does not end a read that waits, so the waiting is done here. What cannot be polled is always ready.
+    // A signal does not end a read that waits, so the waiting is done here.
     loop {
-        let ready = poll(&mut [PollFd::new(file, PollFlags::IN)], Some(&WAIT));
+        let is_ready = has_something(file);
         if progress.is_stopped() {
             return Ok(0);
         }
-        if !matches!(ready, Ok(0) | Err(Errno::INTR)) {
+        if is_ready {
             return file.read(octets);
         }
     }
@@ -128,6 +134,12 @@ impl Source {
     /// Whether the file can be closed and read on later.
     pub fn reopens(&self) -> bool {
         self.identity.is_some()
+    }
+
+    /// Whether a pipe had nothing to read for [`WAIT`].
+    pub fn is_dry(&self) -> bool {
+        let may_wait = self.identity.is_none() && self.position >= self.magic_length as u64;
+        may_wait && self.file.as_ref().is_some_and(|file| !has_something(file))
     }
 
     /// Closes the file until the next read, which goes on at `position` or, by default, where the last one ended.
