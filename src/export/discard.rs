@@ -4,6 +4,7 @@ use std::io;
 
 use crate::export::clock::ExportClock;
 use crate::export::exporter::TemplateExporter;
+use crate::export::message::Message;
 use crate::export::outlet::Outlet;
 use crate::export::transport::{Failure, NoSession, Session, Transport};
 use crate::export::{ExportOptions, Exporter, ipfix, netflow9};
@@ -43,7 +44,7 @@ impl Transport for Discard {
         false
     }
 
-    fn send(&mut self, _message: &[u8]) -> Result<bool, Failure> {
+    fn send(&mut self, _message: &mut Message) -> Result<bool, Failure> {
         Ok(true)
     }
 

@@ -247,7 +247,7 @@ impl<F: Framing> TemplateExporter<F> {
         time: Timestamp,
     ) -> bool {
         self.framing.seal(message, part, contents, time);
-        let sent = self.outlet.send(message.octets(), tally, time);
+        let sent = self.outlet.send(message, tally, time);
         self.limit = self.outlet.limit();
         self.templates.messages_since += 1;
         if self.outlet.forgets_templates() && self.templates.messages_since >= self.templates.messages {

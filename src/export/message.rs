@@ -77,17 +77,18 @@ impl Message {
     #[inline]
     fn add(&mut self, count: usize) -> &mut [u8] {
         let start = self.length;
-        self.room(count);
+        self.room(count, 0);
         self.extend(count);
         &mut self.octets[start..start + count]
     }
 
-    /// `count` octets behind what was written, to be written to and then added by [`Message::extend`].
+    /// `count` octets behind what was written, to be written to and then added by [`Message::extend`]. Where they are not there
+    /// yet, the message is made as long as `in_all`.
     #[inline]
-    fn room(&mut self, count: usize) -> &mut [u8] {
+    fn room(&mut self, count: usize, in_all: usize) -> &mut [u8] {
         let end = self.length + count;
         if end > self.octets.len() {
-            self.grow(end);
+            self.grow(end.max(in_all));
         }
         &mut self.octets[self.length..end]
     }
@@ -118,10 +119,11 @@ impl Message {
         self.put_u16(0);
     }
 
-    /// Empties the Set whose header stands at `start`, and takes away what was written behind it.
-    fn reopen_set(&mut self, start: usize) {
-        self.length = start + SET_HEADER;
-        self.set = Some(start);
+    /// Begins a message with `header` octets, whatever they are, and a Set.
+    fn begin_with_set(&mut self, header: usize, id: u16) {
+        self.length = header;
+        self.set = None;
+        self.open_set(id);
     }
 
     /// Ends the Set begun last: pads it with zeros to a multiple of `alignment` octets and fills in its length.
@@ -157,6 +159,8 @@ pub struct Pending {
 struct PendingSet {
     /// A message header, a Set header and the records.
     message: Message,
+    /// The Template ID, which is the Set's.
+    id: u16,
     /// The length of a record in octets.
     record: usize,
     /// By how much the first record makes the message longer: by a Set header and padding too.
@@ -173,11 +177,10 @@ impl Pending {
         let set_header = SET_HEADER + alignment - 1;
         let sets = std::array::from_fn(|kind| {
             let layout: &Layout = &layouts[kind];
-            let mut message = Message::default();
-            message.begin(header);
-            message.open_set(layout.id);
             let first = set_header + layout.length;
-            PendingSet { message, record: layout.length, first, next: first }
+            let mut message = Message::default();
+            message.begin_with_set(header, layout.id);
+            PendingSet { message, id: layout.id, record: layout.length, first, next: first }
         });
         Pending { layouts, sets, header, alignment, length: header, tally: Tally::default() }
     }
@@ -211,7 +214,8 @@ impl Pending {
         } else {
             0
         };
-        set.message.room(fit.min(wanted * set.record) + ROOM - set.record)
+        // At once as long as it may become: messages change places with others, and each would grow for long.
+        set.message.room(fit.min(wanted * set.record) + ROOM - set.record, limit + ROOM)
     }
 
     /// Adds the `written` records, at least one, that were written to the room of this kind.
@@ -241,13 +245,14 @@ impl Pending {
         message
     }
 
-    /// Forgets all that waits. `taken` is what [`Pending::take`] gave, if it was called: it goes back to where it was from.
+    /// Forgets all that waits. `taken` is what [`Pending::take`] gave, if it was called, or another message, which is written
+    /// over: it goes to where that was from.
     pub fn clear(&mut self, mut taken: Option<Message>) {
         for set in self.sets.iter_mut().filter(|set| set.is_filled()) {
             if let Some(message) = taken.take() {
                 set.message = message;
             }
-            set.message.reopen_set(self.header);
+            set.message.begin_with_set(self.header, set.id);
             set.next = set.first;
         }
         self.length = self.header;

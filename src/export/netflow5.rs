@@ -112,7 +112,7 @@ impl NetFlow5 {
                     BigEndian::write_u32(&mut octets[header::SECONDS..], time.seconds);
                     BigEndian::write_u32(&mut octets[header::SEQUENCE..], self.sequence);
                     octets[header::ENGINE_ID] = self.engine_id;
-                    self.outlet.send(self.message.octets(), self.tally, now);
+                    self.outlet.send(&mut self.message, self.tally, now);
                     self.sequence = self.sequence.wrapping_add(self.count as u32);
                 }
             }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use log::{error, info, warn};
 
+use crate::export::message::Message;
 use crate::export::transport::{Failure, Lost, NoSession, Session, Transport};
 use crate::export::{Delivery, Tally};
 use crate::flow::FlowRecord;
@@ -127,8 +128,9 @@ impl Outlet {
         }
     }
 
-    /// Sends a message that holds the records of `tally`; false if it is known to be lost.
-    pub fn send(&mut self, message: &[u8], tally: Tally, now: Timestamp) -> bool {
+    /// Sends a message that holds the records of `tally`; false if it is known to be lost. What `message` is then, is of no
+    /// meaning.
+    pub fn send(&mut self, message: &mut Message, tally: Tally, now: Timestamp) -> bool {
         let this = Sent { tally, messages: 1, octets: message.len() as u64 };
         match self.transport.send(message) {
             Ok(vouched_for_earlier) => {

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::decode::IpVersion;
+use crate::export::message::Message;
 use crate::export::outlet::Outlet;
 use crate::export::transport::{Failure, Lost, NoSession, Session, Transport};
 use crate::flow::{EndReason, FlowRecord};
@@ -85,6 +86,13 @@ pub fn record_v6() -> FlowRecord {
     }
 }
 
+/// A message of these octets.
+pub fn message(octets: &[u8]) -> Message {
+    let mut message = Message::default();
+    message.put(octets);
+    message
+}
+
 /// The messages a collector was given.
 pub type Messages = Arc<Mutex<Vec<Vec<u8>>>>;
 
@@ -136,7 +144,7 @@ impl Transport for Kept {
         self.forgets_templates
     }
 
-    fn send(&mut self, message: &[u8]) -> Result<bool, Failure> {
+    fn send(&mut self, message: &mut Message) -> Result<bool, Failure> {
         assert!(message.len() <= self.limit, "{} octets where {} fit", message.len(), self.limit);
         if !self.connected {
             return Err(Failure { error: io::ErrorKind::NotConnected.into(), lost: Lost::This });
@@ -148,7 +156,7 @@ impl Transport for Kept {
             self.connected = false;
             return Err(Failure { error: io::ErrorKind::ConnectionReset.into(), lost: Lost::This });
         }
-        self.collector.messages.lock().expect("no test panicked with it").push(message.to_vec());
+        self.collector.messages.lock().expect("no test panicked with it").push(message.octets().to_vec());
         Ok(true)
     }
 

@@ -1,23 +1,28 @@
 //! Messages in, an IPFIX File out (RFC 5655 §7.2): one message after the other, nothing between them.
 //!
-//! The path is written to directly, so that `/dev/null` and named pipes work.
+//! The path is written to directly, so that `/dev/null` and named pipes work. Messages are written several at once, from
+//! where they were made.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, IoSlice, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use crate::export::message::Message;
 use crate::export::transport::{Failure, Lost, NoSession, STREAM_LIMIT, Session, Transport};
 
-/// Octets collected before they are written: a write a message costs six times as much.
-const BUFFER: usize = 256 * 1024;
+/// Messages written at once: 256 KiB where they are full. On ext4 a write a message takes some 45 ns for the 112 octets of a
+/// record, four at once 38, these 30.
+const TOGETHER: usize = 16;
 
 /// A file, a pipe or standard output.
 pub struct File {
     file: fs::File,
     /// Where it stands, if it can be opened again.
     path: Option<PathBuf>,
-    buffer: Vec<u8>,
+    /// Messages that wait to be written, and behind them the room of others, which changes places with those that come.
+    messages: [Message; TOGETHER],
+    waiting: usize,
     is_standard_output: bool,
     /// Whether the session has begun.
     begun: bool,
@@ -47,19 +52,44 @@ impl File {
     }
 
     fn over(file: fs::File) -> File {
-        let buffer = Vec::with_capacity(BUFFER);
-        File { file, path: None, buffer, is_standard_output: false, begun: false, broken: false }
+        File {
+            file,
+            path: None,
+            messages: Default::default(),
+            waiting: 0,
+            is_standard_output: false,
+            begun: false,
+            broken: false,
+        }
     }
 
     fn write_out(&mut self) -> io::Result<()> {
-        if self.buffer.is_empty() {
+        let waiting = std::mem::take(&mut self.waiting);
+        if waiting == 0 {
             return Ok(());
         }
-        let written = self.file.write_all(&self.buffer);
-        self.buffer.clear();
+        let written = write_all(&mut self.file, &self.messages[..waiting]);
         self.broken = written.is_err();
         written
     }
+}
+
+/// Writes all of up to [`TOGETHER`] messages.
+fn write_all(file: &mut fs::File, messages: &[Message]) -> io::Result<()> {
+    let mut left = [IoSlice::new(&[]); TOGETHER];
+    for (slice, message) in left.iter_mut().zip(messages) {
+        *slice = IoSlice::new(message.octets());
+    }
+    let mut left = &mut left[..messages.len()];
+    while !left.is_empty() {
+        match file.write_vectored(left) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => IoSlice::advance_slices(&mut left, written),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// The file that now belongs at `path`, if `file` no longer stands there. What stands there is added to, never cut off:
@@ -101,12 +131,13 @@ impl Transport for File {
         false
     }
 
-    fn send(&mut self, message: &[u8]) -> Result<bool, Failure> {
-        let full = self.buffer.len() + message.len() > BUFFER;
+    fn send(&mut self, message: &mut Message) -> Result<bool, Failure> {
+        let full = self.waiting == TOGETHER;
         if full {
             self.write_out().map_err(|error| Failure { error, lost: Lost::Both })?;
         }
-        self.buffer.extend_from_slice(message);
+        std::mem::swap(&mut self.messages[self.waiting], message);
+        self.waiting += 1;
         Ok(full)
     }
 
@@ -135,6 +166,7 @@ impl Transport for File {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::export::testing::message;
 
     #[test]
     fn what_is_sent_is_in_the_file_in_order_and_nothing_else() {
@@ -144,25 +176,26 @@ mod tests {
         assert_eq!(file.session().expect("a session"), Session::New);
         let mut expected = Vec::new();
         let mut written_before = 0;
-        for number in 0..100_u8 {
-            let message = vec![number; 7_000];
-            expected.extend_from_slice(&message);
-            let full = file.send(&message).expect("a whole disk is not needed");
+        for number in 0..40_u8 {
+            let octets = vec![number; 1_000 * usize::from(number % 7 + 1)];
+            expected.extend_from_slice(&octets);
+            let full = file.send(&mut message(&octets)).expect("a whole disk is not needed");
             written_before += usize::from(full);
             assert_eq!(file.session().expect("a session"), Session::Same);
         }
         file.close().expect("room for it");
         assert_eq!(fs::read(&path).expect("the file"), expected);
-        assert_eq!(written_before, 2, "two buffers' worth before the end");
+        assert_eq!(written_before, 2, "two times sixteen before the end");
     }
 
     #[test]
     fn a_full_disk_loses_what_was_held_back_and_all_that_follows() {
         let mut file = File::create(Path::new("/dev/full")).expect("a device");
         file.session().expect("a session");
-        let message = vec![1; BUFFER];
-        assert!(!file.send(&message).expect("still in the buffer"));
-        assert_eq!(file.send(&message).expect_err("a full device").lost, Lost::Both);
+        for number in 0..TOGETHER as u8 {
+            assert!(!file.send(&mut message(&[number])).expect("held back"));
+        }
+        assert_eq!(file.send(&mut message(&[1])).expect_err("a full device").lost, Lost::Both);
         assert_eq!(file.session().expect("no attempt, no error"), Session::Down);
     }
 
@@ -172,14 +205,14 @@ mod tests {
         let (path, old) = (directory.path().join("a.ipfix"), directory.path().join("a.ipfix.1"));
         let mut file = File::create(&path).expect("a new file");
         assert_eq!(file.session().expect("a session"), Session::New);
-        file.send(&[1]).expect("room");
+        file.send(&mut message(&[1])).expect("room");
         file.flush().expect("room");
         file.reopen().expect("nothing to do");
         assert_eq!(file.session().expect("a session"), Session::Same);
         fs::rename(&path, &old).expect("the same folder");
         file.reopen().expect("a new file");
         assert_eq!(file.session().expect("templates go first"), Session::New);
-        file.send(&[2]).expect("room");
+        file.send(&mut message(&[2])).expect("room");
         file.close().expect("room");
         assert_eq!(fs::read(&old).expect("the old file"), [1]);
         assert_eq!(fs::read(&path).expect("the new file"), [2]);

@@ -9,6 +9,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
 use crate::export::Endpoint;
+use crate::export::message::Message;
 
 /// The longest message on a stream. Less than the 65,535 octets a message may have (RFC 7011 §3.1), so that little is lost
 /// where one is cut; a longer one saves nothing worth having.
@@ -82,10 +83,13 @@ pub trait Transport: Send {
 
     /// Sends a message. Gives whether those before it are out of its hands; this one may still turn out lost.
     ///
+    /// A transport that holds messages back keeps this one as it stands, without a copy of its octets, and leaves another in
+    /// its place, which is of no meaning.
+    ///
     /// # Errors
     ///
     /// If something was lost.
-    fn send(&mut self, message: &[u8]) -> Result<bool, Failure>;
+    fn send(&mut self, message: &mut Message) -> Result<bool, Failure>;
 
     /// Sends on what is held back, after which it is out of its hands.
     ///

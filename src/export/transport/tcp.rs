@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use log::info;
 use rustix::net::RecvFlags;
 
+use crate::export::message::Message;
 use crate::export::transport::{
     Attempts, Failure, Lost, NoSession, REFUSAL_WAIT, STREAM_LIMIT, Session, Transport, connect_any, resolve,
 };
@@ -113,11 +114,11 @@ impl Transport for Tcp {
         false
     }
 
-    fn send(&mut self, message: &[u8]) -> Result<bool, Failure> {
+    fn send(&mut self, message: &mut Message) -> Result<bool, Failure> {
         let Some(stream) = &mut self.stream else {
             return Err(Failure { error: io::ErrorKind::NotConnected.into(), lost: Lost::This });
         };
-        match write(stream, message, Instant::now() + self.write_timeout) {
+        match write(stream, message.octets(), Instant::now() + self.write_timeout) {
             Ok(()) => Ok(true),
             Err(error) => {
                 self.stream = None;
@@ -168,7 +169,7 @@ mod tests {
     use super::*;
     use crate::export::Tally;
     use crate::export::outlet::{Outlet, Ready};
-    use crate::export::testing::after;
+    use crate::export::testing::{after, message};
 
     fn to(listener: &TcpListener, write_timeout: Duration) -> Tcp {
         let port = listener.local_addr().expect("its address").port();
@@ -188,7 +189,7 @@ mod tests {
         assert_eq!(tcp.session().expect("a connection"), Session::New);
         // More than the socket's buffers hold, so that writes are cut.
         for number in 0..1000 {
-            tcp.send(&vec![number as u8; 10_000]).expect("a collector that reads");
+            tcp.send(&mut message(&vec![number as u8; 10_000])).expect("a collector that reads");
             assert_eq!(tcp.session().expect("the same"), Session::Same);
         }
         tcp.close().expect("an orderly end");
@@ -201,7 +202,8 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let mut tcp = to(&listener, Duration::from_millis(50));
         tcp.session().expect("a connection");
-        let failure = (0..10_000).find_map(|_| tcp.send(&[0; 10_000]).err()).expect("full buffers");
+        let failure =
+            (0..10_000).find_map(|_| tcp.send(&mut message(&[0; 10_000])).err()).expect("full buffers");
         assert_eq!(failure.error.kind(), io::ErrorKind::TimedOut);
         assert_eq!(failure.lost, Lost::This);
         assert_eq!(tcp.session().expect("no attempt so soon"), Session::Down);
@@ -214,7 +216,7 @@ mod tests {
         let served = |tcp: &mut Tcp| {
             assert_eq!(tcp.session().expect("a connection"), Session::New);
             let (mut accepted, _) = listener.accept().expect("a connection");
-            tcp.send(&[7; 100]).expect("a collector");
+            tcp.send(&mut message(&[7; 100])).expect("a collector");
             accepted.read_exact(&mut [0; 100]).expect("the message");
         };
         served(&mut tcp);
@@ -249,15 +251,15 @@ mod tests {
             assert_eq!(outlet.ready(after(0)), Ready::New);
             let (mut accepted, _) = listener.accept().expect("a connection");
             let mut read = |octets| accepted.read_exact(&mut vec![0; octets]).expect("so many");
-            assert!(outlet.send(&[1; 100], ONE, after(1)));
+            assert!(outlet.send(&mut message(&[1; 100]), ONE, after(1)));
             read(100);
             if !matches!(end, End::CloseBeforeAMessage) {
-                assert!(outlet.send(&[2; 100], ONE, after(2)));
+                assert!(outlet.send(&mut message(&[2; 100]), ONE, after(2)));
                 read(if matches!(end, End::Close) { 100 } else { 50 });
             }
             drop(accepted);
             if matches!(end, End::CloseBeforeAMessage) {
-                assert!(outlet.send(&[2; 100], ONE, after(2)), "nobody knows yet");
+                assert!(outlet.send(&mut message(&[2; 100]), ONE, after(2)), "nobody knows yet");
             }
             // No flush can say that it was read.
             outlet.flush(after(3));

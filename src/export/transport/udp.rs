@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use log::debug;
 use rustix::net::sockopt;
 
+use crate::export::message::Message;
 use crate::export::transport::{
     Attempts, Failure, Lost, NoSession, REFUSAL_WAIT, Session, Transport, resolve,
 };
@@ -295,7 +296,7 @@ impl Transport for Udp {
         true
     }
 
-    fn send(&mut self, message: &[u8]) -> Result<bool, Failure> {
+    fn send(&mut self, message: &mut Message) -> Result<bool, Failure> {
         let Some(socket) = self.socket.take() else {
             let error = io::Error::from(io::ErrorKind::NotConnected);
             return Err(Failure { error, lost: Lost::This });
@@ -307,6 +308,7 @@ impl Transport for Udp {
             }
         }
         self.unheard = true;
+        let message = message.octets();
         if self.has_several() && self.begun.is_none() {
             self.begin(socket, message).map_err(|error| Failure { error, lost: Lost::This })?;
             return Ok(false);
@@ -376,7 +378,7 @@ mod tests {
     use super::*;
     use crate::export::Tally;
     use crate::export::outlet::{Outlet, Ready};
-    use crate::export::testing::after;
+    use crate::export::testing::{after, message};
 
     #[test]
     fn a_message_and_its_headers_fit_the_mtu() {
@@ -419,7 +421,7 @@ mod tests {
         let mut buffer = [0; 2000];
         let mut source = None;
         for number in 0..3 {
-            assert!(udp.send(&[number; 1472]).expect("a collector that listens"));
+            assert!(udp.send(&mut message(&[number; 1472])).expect("a collector that listens"));
             let (length, from) = collector.recv_from(&mut buffer).expect("a datagram");
             assert_eq!(buffer[..length], [number; 1472]);
             assert_eq!(*source.get_or_insert(from), from);
@@ -432,8 +434,8 @@ mod tests {
         let port = UdpSocket::bind("127.0.0.1:0").expect("a port").local_addr().expect("its address").port();
         let mut udp = to(port);
         udp.session().expect("connecting asks nobody");
-        assert!(udp.send(&[1]).is_ok());
-        assert_eq!(udp.send(&[2]).expect_err("nobody listens").lost, Lost::Earlier);
+        assert!(udp.send(&mut message(&[1])).is_ok());
+        assert_eq!(udp.send(&mut message(&[2])).expect_err("nobody listens").lost, Lost::Earlier);
         assert_eq!(udp.close().expect_err("nobody listens").kind(), io::ErrorKind::ConnectionRefused);
     }
 
@@ -458,35 +460,38 @@ mod tests {
             assert_eq!(udp.session().expect("a session"), Session::New);
             assert_eq!(udp.limit(), 1452, "what fits both");
             for number in 0..3 {
-                assert!(!udp.send(&[number]).expect("one that listens"), "it may yet refuse");
+                assert!(!udp.send(&mut message(&[number])).expect("one that listens"), "it may yet refuse");
                 assert_eq!(open.recv(&mut buffer).expect("a datagram"), 1);
                 assert_eq!(buffer[0], number);
                 assert_eq!(udp.session().expect("one that listens"), Session::Same);
             }
             last_a_while(&mut udp);
-            assert!(udp.send(&[3]).expect("one that listens"), "nothing sent before is refused any more");
+            assert!(
+                udp.send(&mut message(&[3])).expect("one that listens"),
+                "nothing sent before is refused any more"
+            );
             // It goes, and none is left: that is said once, and then they are left alone.
             drop(open);
-            assert!(udp.send(&[4]).is_ok(), "nobody knows yet");
+            assert!(udp.send(&mut message(&[4])).is_ok(), "nobody knows yet");
             assert_refused(udp.session());
             assert_eq!(udp.session().expect("the other address"), Session::New);
-            assert_eq!(udp.send(&[5]).expect_err("refused by both").lost, Lost::This);
+            assert_eq!(udp.send(&mut message(&[5])).expect_err("refused by both").lost, Lost::This);
             assert_eq!(udp.session().expect("no attempt"), Session::Down);
             // It is back: the next round begins with it.
             let back = UdpSocket::bind((host, port)).expect("the port");
             udp.rested = udp.rested.map(|rested| rested - REST);
             assert_eq!(udp.session().expect("at once"), Session::New);
-            assert!(udp.send(&[6]).is_ok());
+            assert!(udp.send(&mut message(&[6])).is_ok());
             assert_eq!(back.recv(&mut buffer).expect("a datagram"), 1);
             assert_eq!(buffer[0], 6);
             last_a_while(&mut udp);
             // It goes, and comes back where the other address is.
             drop(back);
-            assert!(udp.send(&[7]).is_ok(), "nobody knows yet");
-            assert_eq!(udp.send(&[8]).expect_err("refused").lost, Lost::Both);
+            assert!(udp.send(&mut message(&[7])).is_ok(), "nobody knows yet");
+            assert_eq!(udp.send(&mut message(&[8])).expect_err("refused").lost, Lost::Both);
             let other = UdpSocket::bind((if host == "::1" { "127.0.0.1" } else { "::1" }, port)).expect("it");
             assert_eq!(udp.session().expect("the other address"), Session::New);
-            assert!(udp.send(&[9]).is_ok());
+            assert!(udp.send(&mut message(&[9])).is_ok());
             assert_eq!(other.recv(&mut buffer).expect("a datagram"), 1);
             assert_eq!(buffer[0], 9);
         }
@@ -513,14 +518,14 @@ mod tests {
         const ONE: Tally = Tally { records: 1, packets: 2, octets: 3 };
         assert_eq!(outlet.ready(after(0)), Ready::New);
         for number in 0..3 {
-            assert!(outlet.send(&[number], ONE, after(1)));
+            assert!(outlet.send(&mut message(&[number]), ONE, after(1)));
         }
         drop(first);
-        assert!(outlet.send(&[3], ONE, after(2)), "nobody knows yet");
+        assert!(outlet.send(&mut message(&[3]), ONE, after(2)), "nobody knows yet");
         assert_eq!(outlet.ready(after(3)), Ready::New);
         assert_eq!((outlet.delivery().sent.records, outlet.delivery().lost.records), (0, 4));
         assert!(outlet.failure().expect("it is told").starts_with("sending to both: nobody listens"));
-        assert!(outlet.send(&[4], ONE, after(4)));
+        assert!(outlet.send(&mut message(&[4]), ONE, after(4)));
         let mut buffer = [0; 10];
         assert_eq!(second.recv(&mut buffer).expect("a datagram"), 1);
         assert_eq!(buffer[0], 4);
@@ -534,15 +539,15 @@ mod tests {
         let mut udp = to(port);
         udp.session().expect("a session");
         drop(collector);
-        assert!(udp.send(&[1]).is_ok());
+        assert!(udp.send(&mut message(&[1])).is_ok());
         let collector = UdpSocket::bind(("127.0.0.1", port)).expect("the port");
-        assert_eq!(udp.send(&[2]).expect_err("the refusal of 1").lost, Lost::Earlier);
+        assert_eq!(udp.send(&mut message(&[2])).expect_err("the refusal of 1").lost, Lost::Earlier);
         let mut buffer = [0; 10];
         assert_eq!(collector.recv(&mut buffer).expect("a datagram"), 1);
         assert_eq!(buffer[0], 2, "sent all the same");
-        let failure = udp.send(&[0; 70_000]).expect_err("longer than any datagram");
+        let failure = udp.send(&mut message(&[0; 70_000])).expect_err("longer than any datagram");
         assert_eq!(failure.lost, Lost::This);
-        assert!(udp.send(&[3]).is_ok());
+        assert!(udp.send(&mut message(&[3])).is_ok());
     }
 
     #[test]
