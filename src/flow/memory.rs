@@ -165,7 +165,7 @@ pub(super) const FRESH_AHEAD: usize = 64;
 /// Asks for the cache line of what lies `COUNT` elements behind `element` to be written, which takes it away from other
 /// cores; there need be nothing.
 #[inline(always)]
-pub(super) fn prefetch_behind_to_write<T, const COUNT: usize>(element: &mut T) {
+pub(crate) fn prefetch_behind_to_write<T, const COUNT: usize>(element: &mut T) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: it changes nothing that the program could see and faults nowhere, whatever the address. Processors of
     // 2006 to 2014 that do not know the instruction take it for none. The intrinsic would become a
