@@ -266,6 +266,11 @@ impl Exporter for Shown {
         beat(&self.gauges.beat);
     }
 
+    fn send_waiting(&mut self, now: Timestamp) {
+        self.exporter.send_waiting(now);
+        self.show();
+    }
+
     fn reopen(&mut self, now: Timestamp) {
         self.exporter.reopen(now);
     }

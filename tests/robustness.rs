@@ -34,6 +34,7 @@ impl Exporter for Sum {
         }
     }
     fn tick(&mut self, _: Timestamp, _: &MeteringStatistics) {}
+    fn send_waiting(&mut self, _: flowtap::time::Timestamp) {}
     fn finish(&mut self, _: Timestamp, _: &MeteringStatistics) {}
     fn delivery(&self) -> Delivery {
         self.delivery

@@ -387,6 +387,11 @@ impl<F: Framing> Exporter for TemplateExporter<F> {
         }
     }
 
+    fn send_waiting(&mut self, now: Timestamp) {
+        self.flush();
+        self.outlet.flush(now);
+    }
+
     fn reopen(&mut self, now: Timestamp) {
         self.flush();
         self.outlet.reopen(now);

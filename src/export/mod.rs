@@ -267,6 +267,9 @@ pub trait Exporter: Send {
     /// captures. Sends what has waited long enough, templates that are due, statistics.
     fn tick(&mut self, now: Timestamp, metering: &MeteringStatistics);
 
+    /// Sends what waits, however short a time it has: there may be no more for long.
+    fn send_waiting(&mut self, now: Timestamp);
+
     /// Whether a record costs less here than handing it to another thread: binary records to a file.
     fn is_light(&self) -> bool {
         false

@@ -186,6 +186,10 @@ impl Exporter for NetFlow5 {
         }
     }
 
+    fn send_waiting(&mut self, _now: Timestamp) {
+        self.flush();
+    }
+
     fn finish(&mut self, now: Timestamp, _metering: &MeteringStatistics) {
         self.clock.tick(now);
         self.flush();

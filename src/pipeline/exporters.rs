@@ -53,6 +53,10 @@ impl Destination {
         self.exporter.tick(self.clock.now(clock), metering);
     }
 
+    pub(super) fn send_waiting(&mut self, clock: Timestamp) {
+        self.exporter.send_waiting(self.clock.now(clock));
+    }
+
     pub(super) fn finish(mut self, clock: Timestamp, metering: &MeteringStatistics) -> DestinationReport {
         self.exporter.finish(self.clock.now(clock), metering);
         DestinationReport {
@@ -77,6 +81,8 @@ struct RecordBatch {
     records: RecordSlots,
     clock: Timestamp,
     metering: MeteringStatistics,
+    /// There may be no more records for long.
+    is_last_for_now: bool,
 }
 
 /// Exporters, each on a thread of its own.
@@ -132,9 +138,24 @@ impl RecordLane {
 
     /// Sends the records on; empty slots take their place.
     pub fn send(&self, records: &mut RecordSlots, clock: Timestamp, metering: &MeteringStatistics) {
+        self.send_batch(records, clock, metering, false);
+    }
+
+    /// [`RecordLane::send`]s the last records for now, not to be kept back by the exporters.
+    pub fn send_last(&self, records: &mut RecordSlots, clock: Timestamp, metering: &MeteringStatistics) {
+        self.send_batch(records, clock, metering, true);
+    }
+
+    fn send_batch(
+        &self,
+        records: &mut RecordSlots,
+        clock: Timestamp,
+        metering: &MeteringStatistics,
+        is_last_for_now: bool,
+    ) {
         let empty = self.buffers.try_recv().unwrap_or_else(|_| RecordLane::slots());
         let records = std::mem::replace(records, empty);
-        let batch = Arc::new(RecordBatch { records, clock, metering: *metering });
+        let batch = Arc::new(RecordBatch { records, clock, metering: *metering, is_last_for_now });
         for (exporter, gauges) in &self.to {
             let _ = exporter.send(Arc::clone(&batch));
             gauges.channel.set(exporter.len(), exporter.capacity());
@@ -151,11 +172,13 @@ fn run_exporter(
     let mut metering = MeteringStatistics::default();
     let mut last_tick = Instant::now();
     loop {
+        let mut is_last_for_now = false;
         match from.recv_timeout(EXPORTER_TICK) {
             Ok(batch) => {
                 destination.exporter.export(batch.records.filled());
                 clock = clock.max(batch.clock);
                 metering = batch.metering;
+                is_last_for_now = batch.is_last_for_now;
                 if let Ok(RecordBatch { mut records, .. }) = Arc::try_unwrap(batch) {
                     records.clear();
                     let _ = give_back.try_send(records);
@@ -172,6 +195,9 @@ fn run_exporter(
                 last_tick = Instant::now();
             }
             ExporterClock::Wall => {}
+        }
+        if is_last_for_now {
+            destination.send_waiting(clock);
         }
     }
 }

@@ -132,13 +132,17 @@ impl Inline {
         };
         self.meter.take(observations, clock, end == BatchEnd::Drain, records, &mut hand_over);
         observations.clear();
-        if (self.live || end == BatchEnd::Dry) && !records.is_empty() {
+        let is_last_for_now = !self.live && end == BatchEnd::Dry;
+        if (self.live || is_last_for_now) && !records.is_empty() {
             hand_over(records);
         }
         let wall_tick = self.last_tick.elapsed() >= EXPORTER_TICK;
         for destination in &mut self.destinations {
             if wall_tick || destination.clock == ExporterClock::Packet {
                 destination.tick(clock, metering);
+            }
+            if is_last_for_now {
+                destination.send_waiting(clock);
             }
         }
         if wall_tick {

@@ -228,11 +228,13 @@ fn run_shard(
         let drain = batch.end == BatchEnd::Drain;
         let full = |records: &mut RecordSlots| out.send(records, clock, &metering);
         meter.take(&batch.observations, clock, drain, &mut records, full);
-        // Live, or where packets have to be waited for, records do not wait for a batch to fill; in a replay the exporters still
-        // hear that time goes on.
-        let at_once = live || batch.end == BatchEnd::Dry;
+        // Live, records do not wait for a batch to fill; in a replay the exporters still hear that time goes on, and where packets
+        // have to be waited for, what there is goes out.
         let waited = clock.since(last_sent) >= Duration::from_secs(1);
-        if (at_once && !records.is_empty()) || drain || waited {
+        if !live && batch.end == BatchEnd::Dry {
+            out.send_last(&mut records, clock, &metering);
+            last_sent = clock;
+        } else if (live && !records.is_empty()) || drain || waited {
             out.send(&mut records, clock, &metering);
             last_sent = clock;
         }

@@ -19,6 +19,7 @@ impl Exporter for Keeper {
         self.records.lock().unwrap().extend_from_slice(records);
     }
     fn tick(&mut self, _: Timestamp, _: &MeteringStatistics) {}
+    fn send_waiting(&mut self, _: Timestamp) {}
     fn is_light(&self) -> bool {
         self.is_light
     }

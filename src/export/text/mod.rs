@@ -135,6 +135,10 @@ impl Exporter for TextExporter {
         self.output.tick(now);
     }
 
+    fn send_waiting(&mut self, _now: Timestamp) {
+        self.output.flush();
+    }
+
     fn reopen(&mut self, _now: Timestamp) {
         if self.output.reopen() {
             match &mut self.rows {
