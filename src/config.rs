@@ -478,7 +478,7 @@ mod tests {
         );
         assert_eq!(
             refusal(&["--shards", "4", "--max-flows", "3"]),
-            "--max-flows: 3 is not allowed, it must be from 4 to 2147483647"
+            "--max-flows: 3 is not allowed, it must be from 4 to 1431655764"
         );
         assert!(refusal(&["--observation-domain", "0"]).contains("from 1 to 4294967295"));
         assert_eq!(refusal(&["--mtu", "70000"]), "--mtu: 70000 is not allowed, it must be from 576 to 65535");

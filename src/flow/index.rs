@@ -31,8 +31,11 @@ const SMALLEST_SHIFT: u32 = 32 - SMALLEST.trailing_zeros();
 const BUCKETS_PER_PAGE: usize = 4096 / size_of::<Bucket>();
 /// In a bucket's state: what has its home here or before may stand in a later bucket.
 const GOES_ON: u32 = 1 << 31;
-/// Slots are lower than this; higher numbers are left to those who mark what is no slot.
-pub(super) const MOST_SLOTS: usize = (1 << 31) - 1;
+/// In a slot: it is the second one of its line. A slot is the number of a line of the table's entries, and the first of two slots
+/// there or the only one.
+pub(super) const SECOND: u32 = 1 << 31;
+/// Lines are fewer than this; the last number is left to those who mark what is no slot.
+pub(super) const MOST_LINES: usize = SECOND as usize - 1;
 
 /// One cache line.
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -113,16 +116,23 @@ fn tag(hash: u32) -> u16 {
     hash as u16
 }
 
+/// Where the hash of a slot stands, there being so many lines.
+#[inline(always)]
+fn hash_at(slot: u32, lines: usize) -> usize {
+    (slot & !SECOND) as usize + if slot & SECOND == 0 { 0 } else { lines }
+}
+
 pub(super) struct Index {
     /// Reserved for as many buckets as there may ever be.
     region: Region<Bucket>,
-    /// Of each slot.
+    /// Of each slot: those of the first slots by line, then those of the second ones.
     hashes: Region<u32>,
+    lines: usize,
     shift: u32,
     /// While the index grows: the homes of the index half as big that have not moved yet are those before this one.
     unmoved: usize,
     live: usize,
-    /// The most slots it is for.
+    /// The most slots that are in it at once.
     most: usize,
     /// While it holds from one slot to this many, one more is nothing special: the index does not grow, nor need it, and is not
     /// full.
@@ -130,21 +140,21 @@ pub(super) struct Index {
 }
 
 impl Index {
-    /// An index for `most` slots, at least 1.
+    /// An index for as many as `most` live slots, at least 1, in so many lines.
     ///
     /// # Errors
     /// The kernel's word when it does not give the address space.
-    pub(super) fn new(most: usize) -> io::Result<Index> {
-        let (region, hashes) = (Index::buckets(most)?, Region::reserve(most)?);
+    pub(super) fn new(most: usize, lines: usize) -> io::Result<Index> {
+        let (region, hashes) = (Index::buckets(most)?, Region::reserve(2 * lines)?);
         let mut index =
-            Index { region, hashes, shift: SMALLEST_SHIFT, unmoved: 0, live: 0, most, most_plain: 0 };
+            Index { region, hashes, lines, shift: SMALLEST_SHIFT, unmoved: 0, live: 0, most, most_plain: 0 };
         index.has_grown();
         Ok(index)
     }
 
     fn buckets(most: usize) -> io::Result<Region<Bucket>> {
         // Sizes double; once more for hashes that crowd.
-        let homes = (most.min(MOST_SLOTS) / MOST_PER_HOME + 1).next_power_of_two() * 2;
+        let homes = (most.min(MOST_LINES) / MOST_PER_HOME + 1).next_power_of_two() * 2;
         let region = Region::reserve(homes.max(SMALLEST) + TAIL)?;
         region.use_huge_pages(0, true);
         Ok(region)
@@ -189,7 +199,7 @@ impl Index {
     /// Asks for the hash of `slot`.
     #[inline(always)]
     pub(super) fn prefetch_hash(&self, slot: u32) {
-        prefetch(self.hashes.as_slice(), slot as usize);
+        prefetch(self.hashes.as_slice(), self.hash_at(slot));
     }
 
     /// Asks for the bucket that `slot` is probably in; waits for its hash.
@@ -200,7 +210,19 @@ impl Index {
 
     #[inline(always)]
     fn hash(&self, slot: u32) -> u32 {
-        self.hashes.as_slice()[slot as usize]
+        self.hashes.as_slice()[self.hash_at(slot)]
+    }
+
+    #[inline(always)]
+    fn set_hash(&mut self, slot: u32, hash: u32) {
+        let at = self.hash_at(slot);
+        self.hashes.as_mut_slice()[at] = hash;
+    }
+
+    /// Where the hash of a slot stands.
+    #[inline(always)]
+    fn hash_at(&self, slot: u32) -> usize {
+        hash_at(slot, self.lines)
     }
 
     /// A slot with this hash or, seldom, one like it.
@@ -261,7 +283,7 @@ impl Index {
     /// When the index has to grow and cannot: too many hashes crowd in one place.
     #[inline]
     pub(super) fn insert(&mut self, hash: u32, slot: u32) -> io::Result<()> {
-        self.hashes.as_mut_slice()[slot as usize] = hash;
+        self.set_hash(slot, hash);
         if self.unmoved == 0 && self.live >= self.homes() * MOST_PER_HOME {
             self.grow()?;
         }
@@ -290,7 +312,7 @@ impl Index {
         if bucket.matches(hash) != 0 || bucket.goes_on() || !bucket.put(hash, slot) {
             return false;
         }
-        self.hashes.as_mut_slice()[slot as usize] = hash;
+        self.set_hash(slot, hash);
         self.live += 1;
         true
     }
@@ -298,7 +320,8 @@ impl Index {
     /// Asks for the place of the hash of a slot that will be used for the first time some slots after this one.
     #[inline(always)]
     pub(super) fn ask_for_fresh(&mut self, slot: u32) {
-        prefetch_behind_to_write::<_, FRESH_AHEAD>(&mut self.hashes.as_mut_slice()[slot as usize]);
+        let at = self.hash_at(slot);
+        prefetch_behind_to_write::<_, FRESH_AHEAD>(&mut self.hashes.as_mut_slice()[at]);
     }
 
     /// Slots in it.
@@ -313,6 +336,28 @@ impl Index {
         let was_there = self.take_out(self.hash(slot), slot);
         debug_assert!(was_there);
         self.live -= usize::from(was_there);
+    }
+
+    /// Puts `new` in the place of `slot`, which is in the index.
+    pub(super) fn replace(&mut self, slot: u32, new: u32) {
+        let hash = self.hash(slot);
+        let home = self.home(hash);
+        for bucket in &mut self.region.as_mut_slice()[home..] {
+            let mut bits = bucket.matches(hash);
+            while bits != 0 {
+                let cell = bits.trailing_zeros() as usize;
+                if bucket.slot(cell) == slot {
+                    bucket.slots[cell] = new;
+                    self.set_hash(new, hash);
+                    return;
+                }
+                bits &= bits - 1;
+            }
+            if !bucket.goes_on() {
+                break;
+            }
+        }
+        debug_assert!(false, "slot {slot} is not in the index");
     }
 
     /// Removes the cell of this hash and slot.
@@ -390,7 +435,7 @@ impl Index {
         self.region.pages()
     }
 
-    /// The hash of each slot.
+    /// The hash of each slot: of the first ones by line, then of the second ones.
     pub(super) fn hashes(&self) -> &Region<u32> {
         &self.hashes
     }
@@ -468,7 +513,7 @@ impl Index {
     /// What nearly every bucket is, and cells put one by one would each wait for the one before.
     #[inline(always)]
     fn move_into_empty(&mut self, home: usize) -> bool {
-        let (shift, hashes) = (self.shift, self.hashes.as_slice());
+        let (shift, hashes, lines) = (self.shift, self.hashes.as_slice(), self.lines);
         let Some((old, new)) = self.region.as_mut_slice().split_at_mut_checked(home + 1) else {
             return false;
         };
@@ -486,8 +531,11 @@ impl Index {
         let mut seconds = 0;
         for cell in (0..CELLS).rev() {
             // Of an empty cell, too, which has the slot it had before, or 0.
-            let bits =
-                if shift < u16::BITS { old.tags[cell].into() } else { hashes[old.slots[cell] as usize] };
+            let bits = if shift < u16::BITS {
+                old.tags[cell].into()
+            } else {
+                hashes[hash_at(old.slots[cell], lines)]
+            };
             seconds = seconds << 1 | bits >> shift & 1;
         }
         old.split_into(new, seconds);
@@ -548,7 +596,7 @@ impl Index {
                 bits &= bits - 1;
             }
             if !bucket.goes_on() && bucket.put(hash, slot) {
-                self.hashes.as_mut_slice()[slot as usize] = hash;
+                self.set_hash(slot, hash);
                 self.live += 1;
                 return Ok(None);
             }

@@ -15,6 +15,8 @@ use crate::decode::{IpVersion, Packet};
 pub(super) const LIVE: u8 = 0x80;
 /// In [`FlowKey::state`]: it is that of IPv6, whose addresses stand beside.
 pub(super) const IPV6: u8 = 0x40;
+/// In [`FlowKey::state`]: it is that of a short entry, which a packet is not simply added to.
+pub(super) const SHORT: u8 = 0x20;
 
 /// A Flow Key as packets and the table's entries hold it, in the same octets, so that two are compared and one is copied in
 /// two words. IPv6 addresses stand beside.
@@ -27,7 +29,7 @@ pub(super) struct FlowKey {
     /// Of the packet, or of the Flow's first. No part of the key: it fills the word, and does not change while the Flow
     /// lives, so that the word seldom has to be waited for.
     pub(super) vlan: u16,
-    /// [`LIVE`] and [`IPV6`], which tell Flows apart; the other bits are an entry's own.
+    /// [`LIVE`] and [`IPV6`], which tell Flows apart; the other bits are an entry's own, and [`SHORT`] is compared for it.
     pub(super) state: u8,
     pub(super) protocol: u8,
     pub(super) source_port: u16,
@@ -39,10 +41,10 @@ pub(super) struct FlowKey {
 }
 
 impl FlowKey {
-    /// All bits that tell Flows apart.
+    /// All bits that tell Flows apart, and [`SHORT`].
     const MASK: FlowKey = FlowKey {
         vlan: 0,
-        state: LIVE | IPV6,
+        state: LIVE | IPV6 | SHORT,
         protocol: u8::MAX,
         source_port: u16::MAX,
         destination_port: u16::MAX,
@@ -69,12 +71,24 @@ impl FlowKey {
         self.state & IPV6 != 0
     }
 
-    /// Whether both are of one Flow, or of none, as far as is told without the IPv6 addresses.
+    /// [`FlowKey::is_like`] for that of an entry, short or not, and that of a packet.
+    #[inline(always)]
+    pub(super) fn is_like_packet(&self, packet: &FlowKey) -> bool {
+        self.is_like_in(packet, FlowKey { state: LIVE | IPV6, ..FlowKey::MASK })
+    }
+
+    /// Whether both are of one Flow, or of none, and both or none of a short entry, as far as is told without the IPv6
+    /// addresses.
     #[inline(always)]
     pub(super) fn is_like(&self, other: &FlowKey) -> bool {
+        self.is_like_in(other, FlowKey::MASK)
+    }
+
+    #[inline(always)]
+    fn is_like_in(&self, other: &FlowKey, mask: FlowKey) -> bool {
         let [head, addresses]: &[u64; 2] = bytemuck::cast_ref(self);
         let [other_head, other_addresses]: &[u64; 2] = bytemuck::cast_ref(other);
-        let [mask, _]: [u64; 2] = bytemuck::cast(FlowKey::MASK);
+        let [mask, _]: [u64; 2] = bytemuck::cast(mask);
         ((head ^ other_head) & mask) | (addresses ^ other_addresses) == 0
     }
 }
@@ -225,9 +239,11 @@ mod tests {
             for bit in 0..8 {
                 let mut other = key;
                 bytemuck::bytes_of_mut(&mut other)[at] ^= 1 << bit;
-                // Neither the VLAN nor what an entry keeps beside LIVE and IPV6.
-                let is_like = matches!((at, bit), (0 | 1, _) | (2, ..6));
+                // Neither the VLAN nor what an entry keeps beside LIVE, IPV6 and SHORT.
+                let is_like = matches!((at, bit), (0 | 1, _) | (2, ..5));
                 assert_eq!((key.is_like(&other), other.is_like(&key)), (is_like, is_like), "{at} {bit}");
+                let is_like = is_like || (at, 1 << bit) == (2, SHORT);
+                assert_eq!(other.is_like_packet(&key), is_like, "{at} {bit}");
             }
         }
         assert_eq!([IpVersion::V4, IpVersion::V6].map(FlowKey::state), [LIVE, LIVE | IPV6]);

@@ -17,9 +17,9 @@ use bytemuck::Zeroable;
 use thiserror::Error;
 
 use crate::decode::tcp_flags;
-use crate::flow::entry::{AddressPair, FlowEntry, WideCounts};
+use crate::flow::entry::{AddressPair, Entries, FlowEntry, Head, Tail, WideCounts, fits_short, line};
 use crate::flow::expiry::Deadlines;
-use crate::flow::index::{Index, MOST_SLOTS};
+use crate::flow::index::{Index, MOST_LINES, SECOND};
 use crate::flow::memory::{FRESH_AHEAD, HUGE_PAGE, Region, prefetch, prefetch_behind_to_write};
 use crate::flow::observation::{GROUP, Observation, Seen};
 use crate::flow::record::{FlowRecord, RecordSink, WriteRecord};
@@ -33,10 +33,11 @@ const AHEAD: usize = 32;
 /// The same in groups.
 const GROUPS_AHEAD: usize = AHEAD / GROUP;
 const _: () = assert!(AHEAD.is_multiple_of(GROUP));
-/// Entries in a huge page.
-const ENTRIES_PER_PAGE: usize = HUGE_PAGE / size_of::<FlowEntry>();
-/// A flood is over when so many packets have not filled a huge page of entries.
-const CALM_AFTER: u64 = 64 * ENTRIES_PER_PAGE as u64;
+/// Lines in a huge page of entries: of a whole entry each, or of two short ones.
+const LINES_PER_PAGE: usize = HUGE_PAGE / size_of::<FlowEntry>();
+/// A flood that fills no more huge pages of entries, for its Flows end as fast as they come, is looked at again after so many
+/// packets.
+const CALM_AFTER: u64 = 64 * LINES_PER_PAGE as u64;
 const NO_SLOT: u32 = u32::MAX;
 /// A turn of the wheel is no longer than this, whatever the timeouts: a Flow then ends within a tenth of a second or two of
 /// its deadline. Timers further ahead are put back when they come up.
@@ -55,7 +56,15 @@ pub struct TableOptions {
 pub const DEFAULT_MAX_FLOWS: usize = 4_000_000;
 
 /// The most Flows one table can be told to hold.
-pub const MOST_FLOWS: usize = MOST_SLOTS;
+pub const MOST_FLOWS: usize = MOST_LINES / 3 * 2;
+const _: () = assert!(lines_of(MOST_FLOWS) <= MOST_LINES);
+
+/// The lines that a table of so many Flows may come to use. A line holds short entries or a whole one for good, and a fresh one is
+/// taken when no slot of the kind is free: at worst the Flows of a flood fill as many short entries as there may be Flows, and
+/// those of calmer days as many whole ones.
+const fn lines_of(max_flows: usize) -> usize {
+    max_flows + max_flows.div_ceil(2)
+}
 
 /// Why a table could not be made.
 #[derive(Debug, Error)]
@@ -72,10 +81,18 @@ pub enum TableError {
 
 /// Whether `slot` holds the Flow of this packet.
 #[inline(always)]
-fn holds(entries: &Region<FlowEntry>, pairs: &Region<AddressPair>, slot: u32, seen: Seen<'_>) -> bool {
-    let slot = slot as usize;
-    let entry = entries.as_slice().get(slot);
-    entry.is_some_and(|entry| entry.is_flow_of(seen, || pairs.as_slice().get(slot)))
+fn holds(entries: &Entries, pairs: &Region<AddressPair>, slot: u32, seen: Seen<'_>) -> bool {
+    line(slot) < entries.lines().len()
+        && entries.head(slot).is_like(seen.packet)
+        && (!seen.packet.is_ipv6() || pairs.as_slice()[line(slot)] == seen.pair())
+}
+
+/// A slot for the next Flow.
+#[derive(Clone, Copy)]
+struct Vacancy {
+    slot: u32,
+    /// It was never used.
+    is_fresh: bool,
 }
 
 /// Why and when a Flow ended that a drain finds past its deadline, which few are.
@@ -90,9 +107,11 @@ type Wide = HashMap<u32, WideCounts, RandomState>;
 
 /// A Flow that has ended for `reason` when the clock was `ended`, in its slot.
 struct EndedFlow<'a> {
-    entry: &'a FlowEntry,
+    head: &'a Head,
+    /// If the entry is whole.
+    tail: &'a Tail,
     slot: u32,
-    /// By slot; an IPv6 Flow has one.
+    /// By line; an IPv6 Flow has one.
     pairs: &'a [AddressPair],
     wide: &'a mut Wide,
     reason: EndReason,
@@ -102,9 +121,9 @@ struct EndedFlow<'a> {
 impl WriteRecord for EndedFlow<'_> {
     #[inline(always)]
     fn write(self, record: &mut FlowRecord) {
-        let EndedFlow { entry, slot, pairs, wide, reason, ended } = self;
-        entry.report(|| pairs[slot as usize], reason, ended, record);
-        if entry.is_wide() {
+        let EndedFlow { head, tail, slot, pairs, wide, reason, ended } = self;
+        head.report(tail, || pairs[line(slot)], reason, ended, record);
+        if head.is_wide() {
             add_wide(wide, slot, record);
         }
     }
@@ -120,22 +139,29 @@ fn add_wide(wide: &mut Wide, slot: u32, record: &mut FlowRecord) {
 /// The live Flows of one shard.
 pub struct FlowTable {
     deadlines: Deadlines,
-    entries: Region<FlowEntry>,
+    entries: Entries,
     pairs: Region<AddressPair>,
     index: Index,
     wheel: Wheel,
     wide: Wide,
-    /// Slots that were ever used.
+    /// Lines that were ever used.
     used: u32,
-    /// Those of them that an IPv6 Flow was the first in.
+    /// Those that hold short entries.
+    used_short: u32,
+    /// Those that an IPv6 Flow was the first in.
     used_ipv6: u32,
+    /// The first free slot of a whole entry.
     free: u32,
+    /// The first free slot of a short one, as the second of a fresh line is.
+    free_short: u32,
     max_flows: usize,
     evicted: u64,
     /// Packets of the batches before this one.
     metered: u64,
-    /// The same when the last huge page of entries was begun.
-    metered_before_page: u64,
+    /// The same when it was last looked at whether most packets begin Flows.
+    metered_before: u64,
+    /// Flows that have begun since.
+    begun: u64,
     /// Most packets begin Flows.
     is_flooded: bool,
     /// What others are told of it.
@@ -149,23 +175,27 @@ impl FlowTable {
     /// When the kernel does not give the address space for so many Flows.
     pub fn new(options: &TableOptions) -> Result<FlowTable, TableError> {
         let max_flows = options.max_flows.clamp(1, MOST_FLOWS);
+        let lines = lines_of(max_flows);
         let failed = |source| TableError::Memory { max_flows, source };
         let deadlines = Deadlines::new(&options.timeouts);
         let table = FlowTable {
             deadlines,
-            entries: Region::reserve(max_flows).map_err(failed)?,
-            pairs: Region::reserve(max_flows).map_err(failed)?,
-            index: Index::new(max_flows).map_err(failed)?,
+            entries: Entries::reserve(lines).map_err(failed)?,
+            pairs: Region::reserve(lines).map_err(failed)?,
+            index: Index::new(max_flows, lines).map_err(failed)?,
             wheel: Wheel::new(deadlines.nearest_nanos().min(LONGEST_TURN_NANOS), max_flows)
                 .map_err(failed)?,
             wide: HashMap::with_hasher(RandomState::new()),
             used: 0,
+            used_short: 0,
             used_ipv6: 0,
             free: NO_SLOT,
+            free_short: NO_SLOT,
             max_flows,
             evicted: 0,
             metered: 0,
-            metered_before_page: 0,
+            metered_before: 0,
+            begun: 0,
             is_flooded: false,
             progress: Arc::default(),
         };
@@ -187,6 +217,7 @@ impl FlowTable {
     /// index, timers.
     pub fn octets(&self) -> usize {
         self.used as usize * (size_of::<FlowEntry>() + size_of::<u32>())
+            + self.used_short as usize * size_of::<u32>()
             + self.index.octets()
             + self.wheel.octets()
             + self.wide.capacity() * size_of::<(u32, WideCounts)>()
@@ -195,8 +226,9 @@ impl FlowTable {
     /// The memory that its next Flows will take, for another thread to make ready.
     pub fn upcoming(&self) -> UpcomingMemory {
         let arrays = [
-            (self.entries.pages(), size_of::<FlowEntry>()),
+            (self.entries.region().pages(), size_of::<FlowEntry>()),
             (self.pairs.pages(), size_of::<AddressPair>()),
+            (self.index.hashes().pages(), size_of::<u32>()),
             (self.index.hashes().pages(), size_of::<u32>()),
             (self.wheel.pages(), Wheel::OCTETS_PER_FLOW),
         ];
@@ -226,10 +258,12 @@ impl FlowTable {
             self.look_ahead(batch, ahead, candidates);
         }
         self.metered += batch.len() as u64;
-        if self.is_flooded && self.metered - self.metered_before_page > CALM_AFTER {
-            // The pages that are there become huge in the kernel's own time.
-            self.is_flooded = false;
-            self.use_huge_pages(0, true);
+        if self.is_flooded && self.metered - self.metered_before > CALM_AFTER {
+            self.look_for_flood();
+            if !self.is_flooded {
+                // The pages that are there become huge in the kernel's own time.
+                self.use_huge_pages(0, true);
+            }
         }
         self.tell_progress();
     }
@@ -238,7 +272,7 @@ impl FlowTable {
     #[inline]
     fn tell_progress(&self) {
         let used = self.used as usize;
-        if used < ENTRIES_PER_PAGE / 2 {
+        if used < LINES_PER_PAGE / 2 {
             return; // so few are not worth while
         }
         self.progress.set_used(Array::Entries, used * size_of::<FlowEntry>());
@@ -246,6 +280,8 @@ impl FlowTable {
         let pairs = if self.used_ipv6 as usize >= used / 64 { used } else { 0 };
         self.progress.set_used(Array::Pairs, pairs * size_of::<AddressPair>());
         self.progress.set_used(Array::Hashes, used * size_of::<u32>());
+        let seconds = if self.is_flooded { self.entries.lines().len() + used } else { 0 };
+        self.progress.set_used(Array::SecondHashes, seconds * size_of::<u32>());
         self.progress.set_used(Array::Timers, self.wheel.octets_used());
         self.progress.set_flooded(self.is_flooded);
         self.progress.set_growth(self.index.growth());
@@ -269,32 +305,33 @@ impl FlowTable {
         }
         let nearer = ahead.wrapping_sub(GROUPS_AHEAD);
         let Some(group) = groups.get(nearer) else { return };
-        let (entries, pairs, batch_pairs) = (self.entries.as_slice(), self.pairs.as_slice(), batch.pairs());
+        let (entries, pairs, batch_pairs) = (self.entries.lines(), self.pairs.as_slice(), batch.pairs());
         for (number, (packet, candidate)) in group.iter().zip(candidates).enumerate() {
             let slot = self.index.candidate(packet.hash).unwrap_or(NO_SLOT);
             *candidate = slot;
             if slot != NO_SLOT {
-                prefetch(entries, slot as usize);
+                prefetch(entries, line(slot));
             }
             if packet.is_ipv6() {
                 prefetch(batch_pairs, nearer * GROUP + number);
                 if slot != NO_SLOT {
-                    prefetch(pairs, slot as usize);
+                    prefetch(pairs, line(slot));
                 }
             }
         }
     }
 
-    /// Adds a packet to the live Flow in `slot` if it is simply one more of that Flow; else does nothing and says so. What
-    /// nearly every packet is.
+    /// Adds a packet to the live Flow in `slot` if it is simply one more of that Flow, whose entry is whole; else does nothing
+    /// and says so. What nearly every packet is.
     #[inline(always)]
     fn continues(&mut self, seen: Seen<'_>, slot: u32) -> bool {
-        let slot = slot as usize;
-        let Some(entry) = self.entries.as_mut_slice().get_mut(slot) else { return false };
+        let Some(entry) = self.entries.get_whole_mut(slot) else { return false };
         let packet = seen.packet;
-        let (first, last, closing) = (entry.first, entry.last, entry.is_closing());
-        if !entry.is_flow_of(seen, || self.pairs.as_slice().get(slot))
-            || !self.deadlines.are_ahead(first, last, closing, packet.clock.nanos())
+        if !entry.is_flow_of(seen, || self.pairs.as_slice().get(line(slot))) {
+            return false;
+        }
+        let (first, last, closing) = (entry.head.first, entry.tail.last, entry.head.is_closing());
+        if !self.deadlines.are_ahead(first, last, closing, packet.clock.nanos())
             || !entry.is_plain_next(packet)
         {
             return false;
@@ -308,7 +345,13 @@ impl FlowTable {
     /// that begins a Flow.
     #[inline(always)]
     fn begins_at(&mut self, batch: &Observations, packet: &Observation, at: usize) -> bool {
-        if packet.is_ipv6() { self.begins_ipv6(batch, at) } else { self.begins(packet, None) }
+        if packet.is_ipv6() {
+            self.begins_ipv6(batch, at)
+        } else if self.is_flooded {
+            self.begins_short(packet)
+        } else {
+            self.begins(packet, None)
+        }
     }
 
     /// [`FlowTable::begins_at`] over IPv6. Where the addresses are is worked out here, for the sake of the caller's registers.
@@ -324,37 +367,83 @@ impl FlowTable {
         if packet.tcp_flags & (tcp_flags::FIN | tcp_flags::RST) != 0 {
             return false;
         }
-        if self.free == NO_SLOT {
-            let slot = self.used;
-            if (slot as usize).is_multiple_of(ENTRIES_PER_PAGE)
-                || !self.index.insert_plainly(packet.hash, slot)
-            {
-                return false;
-            }
-            self.used = slot + 1;
-            self.used_ipv6 += u32::from(pair.is_some());
-            self.ask_for_fresh(slot);
-            self.begin_new(slot, packet, pair, NO_TIMER);
-        } else {
-            let slot = self.free;
-            if !self.index.insert_plainly(packet.hash, slot) {
-                return false;
-            }
-            let entry = &self.entries.as_slice()[slot as usize];
-            let timer = entry.timer;
-            self.free = entry.next_free();
-            self.begin_new(slot, packet, pair, timer);
+        self.begins_in::<false>(packet, pair)
+    }
+
+    /// [`FlowTable::begins_at`] in a flood, if a short entry will do.
+    #[inline(never)]
+    fn begins_short(&mut self, packet: &Observation) -> bool {
+        self.is_short_enough(packet) && self.begins_in::<true>(packet, None)
+    }
+
+    /// Whether a short entry will do for the Flow that this packet begins: it fits, and no whole one lies idle.
+    #[inline(always)]
+    fn is_short_enough(&self, packet: &Observation) -> bool {
+        fits_short(packet) && (self.free_short != NO_SLOT || self.free == NO_SLOT)
+    }
+
+    /// [`FlowTable::begins`] in a short entry or a whole one.
+    #[inline(always)]
+    fn begins_in<const SHORT: bool>(&mut self, packet: &Observation, pair: Option<&AddressPair>) -> bool {
+        let Vacancy { slot, is_fresh } = self.vacancy::<SHORT>();
+        // Two ways, each with what it knows.
+        if !is_fresh {
+            return self.begins_in_vacant::<SHORT>(Vacancy { slot, is_fresh: false }, packet, pair);
         }
+        !(slot as usize).is_multiple_of(LINES_PER_PAGE)
+            && self.begins_in_vacant::<SHORT>(Vacancy { slot, is_fresh: true }, packet, pair)
+    }
+
+    #[inline(always)]
+    fn begins_in_vacant<const SHORT: bool>(
+        &mut self,
+        vacancy: Vacancy,
+        packet: &Observation,
+        pair: Option<&AddressPair>,
+    ) -> bool {
+        let Vacancy { slot, is_fresh } = vacancy;
+        if !self.index.insert_plainly(packet.hash, slot) {
+            return false;
+        }
+        let timer = self.take::<SHORT>(vacancy);
+        if let Some(pair) = pair {
+            self.pairs.as_mut_slice()[line(slot)] = *pair;
+            self.used_ipv6 += u32::from(is_fresh);
+        }
+        self.begin_timed::<SHORT>(slot, packet, timer, false);
         true
     }
 
-    /// Begins a Flow that does not end at once, in a slot that was free.
+    /// The slot of a short entry or of a whole one that would be taken next, if the table is not full.
     #[inline(always)]
-    fn begin_new(&mut self, slot: u32, packet: &Observation, pair: Option<&AddressPair>, timer: Place) {
-        if let Some(pair) = pair {
-            self.pairs.as_mut_slice()[slot as usize] = *pair;
+    fn vacancy<const SHORT: bool>(&self) -> Vacancy {
+        let free = if SHORT { self.free_short } else { self.free };
+        if free != NO_SLOT {
+            return Vacancy { slot: free, is_fresh: false };
         }
-        self.begin_timed(slot, packet, timer, false);
+        Vacancy { slot: self.used, is_fresh: true }
+    }
+
+    /// Takes a vacant slot; gives the place of the timer that it has already.
+    #[inline(always)]
+    fn take<const SHORT: bool>(&mut self, Vacancy { slot, is_fresh }: Vacancy) -> Place {
+        if !is_fresh {
+            let head = self.entries.head(slot);
+            let free = if SHORT { &mut self.free_short } else { &mut self.free };
+            *free = head.next_free();
+            return head.timer;
+        }
+        if (slot as usize).is_multiple_of(LINES_PER_PAGE) {
+            self.look_for_flood();
+        }
+        self.used = slot + 1;
+        self.ask_for_fresh(slot);
+        if SHORT {
+            self.used_short += 1;
+            self.entries.head_mut(slot | SECOND).begin_free(self.free_short, NO_TIMER);
+            self.free_short = slot | SECOND;
+        }
+        NO_TIMER
     }
 
     /// Meters any packet at all. A function of its own, so that what nearly every packet is has the registers to itself.
@@ -370,9 +459,11 @@ impl FlowTable {
                 None => return,
             }
         };
-        let entry = &mut self.entries.as_mut_slice()[slot as usize];
-        let closing = entry.is_closing();
-        let deadline = self.deadlines.deadline(entry.first, entry.last, closing);
+        let was_short = self.entries.head(slot).is_short();
+        let slot = if was_short { self.expand(slot) } else { slot };
+        let entry = self.entries.whole_mut(slot);
+        let closing = entry.head.is_closing();
+        let deadline = self.deadlines.deadline(entry.head.first, entry.tail.last, closing);
         let reused = closing && packet.tcp_flags & tcp_flags::SYN != 0;
         if deadline <= packet.clock.nanos() || reused || entry.is_full() {
             return self.restart(slot, packet, sink);
@@ -380,29 +471,52 @@ impl FlowTable {
         if entry.counts_are_full() {
             self.move_counts(slot);
         }
-        let entry = &mut self.entries.as_mut_slice()[slot as usize];
+        let entry = self.entries.whole_mut(slot);
         let nearer = entry.add(packet);
-        let closed = entry.is_closing() && !closing;
+        let closed = entry.head.is_closing() && !closing;
         if closed && self.deadlines.ends_at_once() {
             self.end(slot, EndReason::End, packet.clock, sink);
-        } else if closed || nearer {
-            self.set_timer(slot);
+        } else if closed || nearer || was_short {
+            let (first, last, closing) = (entry.head.first, entry.tail.last, entry.head.is_closing());
+            let deadline = self.deadlines.deadline(first, last, closing);
+            self.set_timer(slot, deadline);
         }
+    }
+
+    /// Moves the Flow in a short entry, which has one more packet, to a whole one; gives its slot, which may have no timer yet
+    /// that comes up in time.
+    ///
+    /// Its tail beside, by slot, would have spared the move, but made each of its packets one that is not simply added.
+    #[inline(never)]
+    fn expand(&mut self, slot: u32) -> u32 {
+        let vacancy = self.vacancy::<false>();
+        let timer = self.take::<false>(vacancy);
+        *self.entries.whole_mut(vacancy.slot) = self.entries.head(slot).whole(timer);
+        self.index.replace(slot, vacancy.slot);
+        self.free(slot, true);
+        vacancy.slot
+    }
+
+    /// Frees a slot, whose entry is short or not.
+    #[inline(always)]
+    fn free(&mut self, slot: u32, is_short: bool) {
+        let free = if is_short { &mut self.free_short } else { &mut self.free };
+        let next = std::mem::replace(free, slot);
+        self.entries.head_mut(slot).free(next);
     }
 
     #[cold]
     #[inline(never)]
     fn move_counts(&mut self, slot: u32) {
         let wide = self.wide.entry(slot).or_default();
-        self.entries.as_mut_slice()[slot as usize].move_counts(wide);
+        self.entries.whole_mut(slot).move_counts(wide);
     }
 
-    /// The live Flow in `slot` has ended before this packet, which begins the next one in the same slot.
+    /// The live Flow in `slot`, a whole entry, has ended before this packet, which begins the next one in the same slot.
     #[cold]
     #[inline(never)]
     fn restart(&mut self, slot: u32, packet: &Observation, sink: &mut impl RecordSink) {
-        let entry = &self.entries.as_slice()[slot as usize];
-        let (first, last, closing) = (entry.first, entry.last, entry.is_closing());
+        let (first, last, closing) = self.entries.times(slot);
         let (reason, ended) = if self.deadlines.deadline(first, last, closing) <= packet.clock.nanos() {
             (
                 self.deadlines.reason(first, last, closing),
@@ -413,7 +527,7 @@ impl FlowTable {
         } else {
             (EndReason::LackOfResources, packet.clock)
         };
-        let timer = entry.timer;
+        let timer = self.entries.head(slot).timer;
         self.report(slot, reason, ended, sink);
         self.begin_in(slot, packet, timer, sink);
     }
@@ -431,10 +545,25 @@ impl FlowTable {
             }
             self.make_ready(packet.clock, sink);
         }
-        let is_fresh = self.free == NO_SLOT;
-        let slot = if is_fresh { self.used } else { self.free };
+        if self.is_flooded && self.is_short_enough(packet) {
+            self.find_or_begin_in::<true>(seen, sink)
+        } else {
+            self.find_or_begin_in::<false>(seen, sink)
+        }
+    }
+
+    /// [`FlowTable::find_or_begin`] in a table that has room, in a short entry or a whole one.
+    #[inline(always)]
+    fn find_or_begin_in<const SHORT: bool>(
+        &mut self,
+        seen: Seen<'_>,
+        sink: &mut impl RecordSink,
+    ) -> Option<u32> {
+        let packet = seen.packet;
+        let vacancy = self.vacancy::<SHORT>();
+        let Vacancy { slot, is_fresh } = vacancy;
         let holds = |slot| holds(&self.entries, &self.pairs, slot, seen);
-        match self.index.find_or_insert(hash, slot, holds) {
+        match self.index.find_or_insert(packet.hash, slot, holds) {
             Ok(None) => {}
             Ok(Some(slot)) => return Some(slot),
             Err(_) => {
@@ -442,20 +571,13 @@ impl FlowTable {
                 return None;
             }
         }
-        let timer = if is_fresh {
-            if (slot as usize).is_multiple_of(ENTRIES_PER_PAGE) {
-                self.begin_page();
-            }
-            self.used += 1;
-            self.ask_for_fresh(slot);
-            NO_TIMER
-        } else {
-            let entry = &self.entries.as_slice()[slot as usize];
-            self.free = entry.next_free();
-            entry.timer
-        };
+        let timer = self.take::<SHORT>(vacancy);
+        if SHORT {
+            self.begin_timed::<true>(slot, packet, timer, false);
+            return None;
+        }
         if packet.is_ipv6() {
-            self.pairs.as_mut_slice()[slot as usize] = seen.pair();
+            self.pairs.as_mut_slice()[line(slot)] = seen.pair();
             self.used_ipv6 += u32::from(is_fresh);
         }
         self.begin_in(slot, packet, timer, sink);
@@ -466,17 +588,17 @@ impl FlowTable {
     /// begins anew with each page.
     #[inline(always)]
     fn ask_for_fresh(&mut self, slot: u32) {
-        prefetch_behind_to_write::<_, FRESH_AHEAD>(&mut self.entries.as_mut_slice()[slot as usize]);
+        prefetch_behind_to_write::<_, FRESH_AHEAD>(self.entries.whole_mut(slot));
         self.index.ask_for_fresh(slot);
     }
 
-    /// The next slot begins as many entries as a huge page holds. Where most packets begin Flows, few of these will be looked
-    /// up again.
+    /// Sees whether most packets begin Flows: then few of those to come will be looked up again.
     #[cold]
     #[inline(never)]
-    fn begin_page(&mut self) {
-        let packets = self.metered - std::mem::replace(&mut self.metered_before_page, self.metered);
-        self.set_flooded(self.used > 0 && packets < 2 * ENTRIES_PER_PAGE as u64);
+    fn look_for_flood(&mut self) {
+        let packets = self.metered - std::mem::replace(&mut self.metered_before, self.metered);
+        let begun = std::mem::take(&mut self.begun);
+        self.set_flooded(self.used > 0 && packets < 2 * begun);
     }
 
     fn set_flooded(&mut self, flooded: bool) {
@@ -486,9 +608,9 @@ impl FlowTable {
         }
     }
 
-    /// Whether the slots from this one on are to be in huge pages.
+    /// Whether the lines from this one on are to be in huge pages.
     fn use_huge_pages(&self, from: u32, huge: bool) {
-        self.entries.use_huge_pages(from as usize, huge);
+        self.entries.region().use_huge_pages(from as usize, huge);
         self.pairs.use_huge_pages(from as usize, huge);
         self.index.hashes().use_huge_pages(from as usize, huge);
     }
@@ -512,43 +634,53 @@ impl FlowTable {
         let mut entry = FlowEntry::zeroed();
         entry.begin(seen.packet, NO_TIMER);
         let (reason, ended) = (EndReason::LackOfResources, seen.packet.clock);
-        let pair = if entry.is_ipv6() { seen.pair() } else { AddressPair::zeroed() };
-        sink.put(EndedFlow { entry: &entry, slot: 0, pairs: &[pair], wide: &mut self.wide, reason, ended });
+        let FlowEntry { head, tail } = &entry;
+        let pair = if head.is_ipv6() { seen.pair() } else { AddressPair::zeroed() };
+        sink.put(EndedFlow { head, tail, slot: 0, pairs: &[pair], wide: &mut self.wide, reason, ended });
         self.evicted += 1;
     }
 
-    /// Begins a Flow in a slot that has its key already, and a timer at the place `timer`.
+    /// Begins a Flow in a whole entry whose slot has a timer at the place `timer`.
     #[inline(always)]
     fn begin_in(&mut self, slot: u32, packet: &Observation, timer: Place, sink: &mut impl RecordSink) {
         let closing = packet.tcp_flags & (tcp_flags::FIN | tcp_flags::RST) != 0;
         if closing && self.deadlines.ends_at_once() {
-            self.entries.as_mut_slice()[slot as usize].begin(packet, timer);
+            self.entries.whole_mut(slot).begin(packet, timer);
             return self.end(slot, EndReason::End, packet.clock, sink);
         }
-        self.begin_timed(slot, packet, timer, closing);
+        self.begin_timed::<false>(slot, packet, timer, closing);
     }
 
-    /// [`FlowTable::begin_in`] for a Flow that does not end at once; whether it is closing.
+    /// [`FlowTable::begin_in`], or in a short entry, for a Flow that does not end at once; whether it is closing.
     #[inline(always)]
-    fn begin_timed(&mut self, slot: u32, packet: &Observation, timer: Place, closing: bool) {
-        let entry = &mut self.entries.as_mut_slice()[slot as usize];
+    fn begin_timed<const SHORT: bool>(
+        &mut self,
+        slot: u32,
+        packet: &Observation,
+        timer: Place,
+        closing: bool,
+    ) {
+        self.begun += 1;
         let tick = self.wheel.tick(packet.timestamp.nanos() + self.deadlines.of_one_packet(closing));
-        if self.wheel.is_sooner(tick, timer) {
-            entry.begin(packet, tick.place());
-            self.wheel.insert(tick, slot);
+        let is_sooner = self.wheel.is_sooner(tick, timer);
+        let timer = if is_sooner { tick.place() } else { timer };
+        if SHORT {
+            self.entries.head_mut(slot).begin(packet, timer);
         } else {
-            entry.begin(packet, timer);
+            self.entries.whole_mut(slot).begin(packet, timer);
+        }
+        if is_sooner {
+            self.wheel.insert(tick, slot);
         }
     }
 
-    /// Sees to it that the timer that counts comes up no later than the deadline.
+    /// Sees to it that the timer that counts comes up no later than the deadline, ns.
     #[inline]
-    fn set_timer(&mut self, slot: u32) {
-        let entry = &mut self.entries.as_mut_slice()[slot as usize];
-        let deadline = self.deadlines.deadline(entry.first, entry.last, entry.is_closing());
+    fn set_timer(&mut self, slot: u32, deadline: u64) {
         let tick = self.wheel.tick(deadline);
-        if self.wheel.is_sooner(tick, entry.timer) {
-            entry.timer = tick.place();
+        let head = self.entries.head_mut(slot);
+        if self.wheel.is_sooner(tick, head.timer) {
+            head.timer = tick.place();
             self.wheel.insert(tick, slot);
         }
     }
@@ -556,9 +688,8 @@ impl FlowTable {
     /// Hands the record of a live Flow to the sink.
     #[inline(always)]
     fn report(&mut self, slot: u32, reason: EndReason, ended: Timestamp, sink: &mut impl RecordSink) {
-        let entry = &self.entries.as_slice()[slot as usize];
-        let pairs = self.pairs.as_slice();
-        sink.put(EndedFlow { entry, slot, pairs, wide: &mut self.wide, reason, ended });
+        let (head, tail, pairs) = (self.entries.head(slot), self.entries.tail(slot), self.pairs.as_slice());
+        sink.put(EndedFlow { head, tail, slot, pairs, wide: &mut self.wide, reason, ended });
     }
 
     /// Ends a live Flow and frees its slot.
@@ -566,8 +697,7 @@ impl FlowTable {
     fn end(&mut self, slot: u32, reason: EndReason, ended: Timestamp, sink: &mut impl RecordSink) {
         self.report(slot, reason, ended, sink);
         self.index.remove(slot);
-        self.entries.as_mut_slice()[slot as usize].free(self.free);
-        self.free = slot;
+        self.free(slot, self.entries.head(slot).is_short());
     }
 
     /// Ends the Flows whose deadline `clock` has reached, save those of the last ticks of the wheel.
@@ -593,16 +723,16 @@ impl FlowTable {
             }
         }
         if self.wheel.wants_cleaning(self.live()) {
-            let entries = self.entries.as_mut_slice();
+            let entries = &mut self.entries;
             self.wheel.clean(|place, taken| {
                 for &slot in taken.timers() {
-                    prefetch(entries, slot as usize);
+                    prefetch(entries.lines(), line(slot));
                 }
                 taken.retain(|slot| {
-                    let entry = &mut entries[slot as usize];
-                    let counts = entry.timer == place && entry.is_live();
-                    if entry.timer == place && !counts {
-                        entry.timer = NO_TIMER;
+                    let head = entries.head_mut(slot);
+                    let counts = head.timer == place && head.is_live();
+                    if head.timer == place && !counts {
+                        head.timer = NO_TIMER;
                     }
                     counts
                 });
@@ -613,18 +743,18 @@ impl FlowTable {
     /// Asks for what is known of a slot.
     #[inline(always)]
     fn ask_for_entry(&self, slot: u32) {
-        prefetch(self.entries.as_slice(), slot as usize);
+        prefetch(self.entries.lines(), line(slot));
         self.index.prefetch_hash(slot);
     }
 
     /// Asks for what it takes to end the Flow in `slot`, whose timer comes up from `place`.
     #[inline(always)]
     fn ask_for_bucket(&self, slot: u32, place: Place) {
-        let entry = &self.entries.as_slice()[slot as usize];
-        if entry.is_live() && entry.timer == place {
+        let head = self.entries.head(slot);
+        if head.is_live() && head.timer == place {
             self.index.prefetch_bucket(slot);
-            if entry.is_ipv6() {
-                prefetch(self.pairs.as_slice(), slot as usize);
+            if head.is_ipv6() {
+                prefetch(self.pairs.as_slice(), line(slot));
             }
         }
     }
@@ -638,17 +768,18 @@ impl FlowTable {
         clock: Timestamp,
         sink: &mut impl RecordSink,
     ) -> bool {
-        let entry = &mut self.entries.as_mut_slice()[slot as usize];
-        if entry.timer != place {
+        let head = self.entries.head_mut(slot);
+        if head.timer != place {
             return false; // a nearer timer took its place
         }
-        entry.timer = NO_TIMER;
-        if !entry.is_live() {
+        head.timer = NO_TIMER;
+        if !head.is_live() {
             return false;
         }
-        let (first, last, closing) = (entry.first, entry.last, entry.is_closing());
-        if self.deadlines.deadline(first, last, closing) > clock.nanos() {
-            self.set_timer(slot);
+        let (first, last, closing) = self.entries.times(slot);
+        let deadline = self.deadlines.deadline(first, last, closing);
+        if deadline > clock.nanos() {
+            self.set_timer(slot, deadline);
             return false;
         }
         let reason = self.deadlines.reason(first, last, closing);
@@ -669,11 +800,12 @@ impl FlowTable {
             if self.timer_came_up(slot, place, clock, sink) {
                 return;
             }
-            let entry = &mut self.entries.as_mut_slice()[slot as usize];
-            if !entry.is_live() || entry.timer == NO_TIMER {
+            let head = self.entries.head(slot);
+            if !head.is_live() || head.timer == NO_TIMER {
                 continue;
             }
-            let deadline = self.deadlines.deadline(entry.first, entry.last, entry.is_closing());
+            let (first, last, closing) = self.entries.times(slot);
+            let deadline = self.deadlines.deadline(first, last, closing);
             if self.wheel.tick(deadline).place() == place {
                 // Its deadline is the nearest. The timer that was just put back stays behind for the slot's next Flow.
                 self.end(slot, EndReason::LackOfResources, clock, sink);
@@ -689,26 +821,29 @@ impl FlowTable {
         // What comes next will be less, if anything.
         self.progress.reset();
         let deadlines = self.deadlines;
-        let entries = &self.entries.as_slice()[..self.used as usize];
-        let pairs = self.pairs.as_slice();
-        for (slot, entry) in entries.iter().enumerate() {
-            prefetch(entries, slot + AHEAD);
-            if !entry.is_live() {
+        let (entries, pairs) = (&self.entries, self.pairs.as_slice());
+        let mut next = 0;
+        while line(next) < self.used as usize {
+            let slot = next;
+            prefetch(entries.lines(), line(slot) + AHEAD);
+            let (head, tail) = (entries.head(slot), entries.tail(slot));
+            next = entries.after(slot);
+            if !head.is_live() {
                 continue;
             }
-            let (first, last, closing) = (entry.first, entry.last, entry.is_closing());
+            let (first, last, closing) = head.times(tail);
             let (reason, ended) = if deadlines.deadline(first, last, closing) <= clock.nanos() {
                 due(deadlines, first, last, closing)
             } else {
                 (EndReason::Forced, clock)
             };
-            let slot = slot as u32;
-            sink.put(EndedFlow { entry, slot, pairs, wide: &mut self.wide, reason, ended });
+            sink.put(EndedFlow { head, tail, slot, pairs, wide: &mut self.wide, reason, ended });
         }
         self.used = 0;
+        self.used_short = 0;
         self.used_ipv6 = 0;
         self.set_flooded(false);
-        self.free = NO_SLOT;
+        (self.free, self.free_short) = (NO_SLOT, NO_SLOT);
         self.wide.clear();
         self.wheel.restart(clock.nanos());
         self.index.clear();

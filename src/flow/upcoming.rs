@@ -23,14 +23,16 @@ pub(super) enum Array {
     Entries,
     /// The addresses of IPv6 Flows.
     Pairs,
-    /// The hash of each slot.
+    /// The hash of each slot, of those that are the first in their line or alone there.
     Hashes,
+    /// The hash of each slot that is the second in its line, as there are in a flood.
+    SecondHashes,
     /// The timers.
     Timers,
 }
 
 /// How many those are.
-const ARRAYS: usize = 4;
+const ARRAYS: usize = 5;
 
 /// How far a table has come.
 #[derive(Debug, Default)]
@@ -193,7 +195,7 @@ mod tests {
         let pages = || Region::<u64>::reserve(OCTETS / 8).unwrap().pages();
         let upcoming = UpcomingMemory::new(
             Arc::clone(&progress),
-            [ENTRY, 32, 4, 8].map(|octets| (pages(), octets)),
+            [ENTRY, 32, 4, 4, 8].map(|octets| (pages(), octets)),
             pages(),
         );
         (progress, upcoming)

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 proptest! {
     #[test]
     fn it_holds_what_a_hash_map_holds(seed: u64, operations in 1..6000usize, spread in 8..32u32) {
-        let mut index = Index::new(10_000).unwrap();
+        let mut index = Index::new(10_000, 10_000).unwrap();
         let mut twin: HashMap<u32, u32> = HashMap::new();
         let mut free: Vec<u32> = Vec::new();
         let mut state = seed | 1;
@@ -59,7 +59,7 @@ fn goes_on(index: &Index) -> usize {
 
 #[test]
 fn a_plain_insertion_is_refused_where_there_is_more_to_it() {
-    let mut index = Index::new(2000).unwrap();
+    let mut index = Index::new(2000, 2000).unwrap();
     let hash = |home: u32, tag: u32| home << SMALLEST_SHIFT | tag;
     assert!(!index.insert_plainly(hash(5, 0), 0), "the first");
     index.insert(hash(5, 0), 0).unwrap();
@@ -89,7 +89,7 @@ fn a_plain_insertion_is_refused_where_there_is_more_to_it() {
     }
     index.clear();
     assert!(!index.insert_plainly(1, 0), "the first again");
-    let mut index = Index::new(3).unwrap();
+    let mut index = Index::new(3, 3).unwrap();
     index.insert(hash(0, 0), 0).unwrap();
     let plain = (1..10).take_while(|&slot| index.insert_plainly(hash(slot, slot), slot)).count();
     assert_eq!(plain, 2, "it is full");
@@ -98,7 +98,7 @@ fn a_plain_insertion_is_refused_where_there_is_more_to_it() {
 #[test]
 fn growing_leaves_no_bucket_that_goes_on_for_nothing() {
     let hash = |slot: u32| slot.wrapping_mul(0x9e37_79b9) ^ slot.wrapping_mul(0x85eb_ca6b).rotate_left(13);
-    let mut index = Index::new(200_000).unwrap();
+    let mut index = Index::new(200_000, 200_000).unwrap();
     let mut most_at_growth = 0;
     for slot in 0..120_000 {
         let homes = index.homes();
@@ -121,7 +121,7 @@ fn growing_leaves_no_bucket_that_goes_on_for_nothing() {
 #[test]
 fn an_index_so_big_that_tags_tell_where_cells_move_loses_nothing_while_it_grows() {
     let hash = |slot: u32| slot.wrapping_mul(0x9e37_79b9) ^ slot.wrapping_mul(0x85eb_ca6b).rotate_left(13);
-    let mut index = Index::new(900_000).unwrap();
+    let mut index = Index::new(900_000, 900_000).unwrap();
     let is_left = |slot: u32, next: u32| !slot.is_multiple_of(3) || next - slot < 1000;
     for slot in 0..900_000u32 {
         index.insert(hash(slot), slot).unwrap();
@@ -150,7 +150,7 @@ fn an_index_so_big_that_tags_tell_where_cells_move_loses_nothing_while_it_grows(
 #[test]
 fn what_crowds_at_the_last_homes_is_not_lost_when_the_index_grows() {
     for (most, hash) in [(1000, u32::MAX), (1000, u32::MAX >> 1), (5000, u32::MAX - 1)] {
-        let mut index = Index::new(most + 700).unwrap();
+        let mut index = Index::new(most + 700, most + 700).unwrap();
         let fitted = (0..700).take_while(|&slot| index.insert(hash, slot).is_ok()).count() as u32;
         assert!(fitted >= 650, "{fitted}");
         for slot in 0..fitted {
@@ -174,7 +174,7 @@ fn what_crowds_at_the_last_homes_is_not_lost_when_the_index_grows() {
 
 #[test]
 fn what_does_not_fit_is_refused_and_what_is_there_stays() {
-    let mut index = Index::new(2000).unwrap();
+    let mut index = Index::new(2000, 2000).unwrap();
     let hash = u32::MAX - 6;
     let fitted = (0..2000).take_while(|&slot| index.insert(hash, slot).is_ok()).count() as u32;
     assert!((600..2000).contains(&fitted), "{fitted}");

@@ -56,7 +56,7 @@ fn a_flood_of_new_flows_asks_for_the_memory_of_the_next() {
     let mut upcoming = table.upcoming();
     let mut records = Vec::new();
     let mut sink = |record: FlowRecord| records.push(record);
-    let (page, batch) = (ENTRIES_PER_PAGE as u32, 1024);
+    let (page, batch) = (LINES_PER_PAGE as u32, 1024);
     let mut flows = 0;
     let mut fill = |table: &mut FlowTable, upto: u32, again: u32| {
         while flows < upto {
@@ -95,7 +95,7 @@ fn addresses_are_made_ready_where_ipv6_flows_are_a_real_share() {
     for (one_in, expected) in [(1, true), (20, true), (1000, false)] {
         let mut table =
             FlowTable::new(&TableOptions { timeouts: seconds(60, 15, 1), max_flows: 1 << 20 }).unwrap();
-        for first in (0..ENTRIES_PER_PAGE as u32 * 2).step_by(1024) {
+        for first in (0..2 * LINES_PER_PAGE as u32).step_by(1024) {
             let mut batch = Observations::with_capacity(1024);
             for number in first..first + 1024 {
                 let version = if number % one_in == 0 { IpVersion::V6 } else { IpVersion::V4 };
@@ -105,8 +105,9 @@ fn addresses_are_made_ready_where_ipv6_flows_are_a_real_share() {
             }
             table.observe(&batch, &mut |_| panic!("none has ended"));
         }
-        assert_eq!(table.progress.used(Array::Entries), table.live() * size_of::<FlowEntry>());
-        let pairs = if expected { table.live() * size_of::<AddressPair>() } else { 0 };
+        assert!(table.is_flooded && (one_in > 1 || table.used as usize == table.live()));
+        assert_eq!(table.progress.used(Array::Entries), table.used as usize * size_of::<FlowEntry>());
+        let pairs = if expected { table.used as usize * size_of::<AddressPair>() } else { 0 };
         assert_eq!(table.progress.used(Array::Pairs), pairs, "one in {one_in}");
     }
 }
@@ -125,6 +126,54 @@ struct Bench {
     clock: ObservationClock,
     hasher: KeyHasher,
     records: Vec<FlowRecord>,
+    /// Before which batches a flood is said to have begun or to be over, one bit each; none if left to the table.
+    floods: Option<u64>,
+}
+
+/// What there is in a table, found by going through all of its slots.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Census {
+    short: usize,
+    whole: usize,
+    free_short: usize,
+    free_whole: usize,
+}
+
+/// Counts what is in each slot, and checks that what the table knows of them is so.
+fn census(table: &FlowTable) -> Census {
+    let mut census = Census::default();
+    let mut slot = 0;
+    while line(slot) < table.used as usize {
+        let head = table.entries.head(slot);
+        match (head.is_live(), head.is_short()) {
+            (true, true) => census.short += 1,
+            (true, false) => census.whole += 1,
+            (false, true) => census.free_short += 1,
+            (false, false) => census.free_whole += 1,
+        }
+        assert!(head.is_short() || slot & SECOND == 0, "slot {slot} is not in a line of its own");
+        assert!(!head.is_live() || head.timer != NO_TIMER, "slot {slot} never ends");
+        slot = table.entries.after(slot);
+    }
+    assert_eq!(slot, table.used);
+    assert_eq!(census.short + census.free_short, 2 * table.used_short as usize);
+    assert!(table.used as usize <= lines_of(table.max_flows));
+    assert_eq!(census.short + census.whole, table.live());
+    let listed = |first: u32, is_short: bool| {
+        let mut slots = 0;
+        let mut next = first;
+        while next != NO_SLOT {
+            let head = table.entries.head(next);
+            assert!(!head.is_live() && head.is_short() == is_short, "slot {next} is not free");
+            (slots, next) = (slots + 1, head.next_free());
+        }
+        slots
+    };
+    assert_eq!(listed(table.free_short, true), census.free_short);
+    assert_eq!(listed(table.free, false), census.free_whole);
+    assert!(census.short + census.free_short <= table.max_flows + 1, "{census:?}");
+    assert!(census.whole + census.free_whole <= table.max_flows, "{census:?}");
+    census
 }
 
 impl Bench {
@@ -134,7 +183,16 @@ impl Bench {
             clock: ObservationClock::new(timeouts.active),
             hasher: KeyHasher::with_seed(7),
             records: Vec::new(),
+            floods: None,
         }
+    }
+
+    fn meter(&mut self, batch: &Observations) {
+        if let Some(floods) = &mut self.floods {
+            *floods = floods.rotate_right(1);
+            self.table.set_flooded(*floods & 1 != 0);
+        }
+        self.table.observe(batch, &mut |r: FlowRecord| self.records.push(r));
     }
 
     fn observe(&mut self, packets: &[Packet], batch: usize) {
@@ -143,7 +201,7 @@ impl Bench {
             let clock = match self.clock.observe(packet.timestamp) {
                 ClockStep::At(clock) => clock,
                 ClockStep::Jumped { before, now } => {
-                    self.table.observe(&waiting, &mut |r: FlowRecord| self.records.push(r));
+                    self.meter(&waiting);
                     waiting.clear();
                     self.table.drain(before, &mut |r: FlowRecord| self.records.push(r));
                     now
@@ -151,12 +209,12 @@ impl Bench {
             };
             waiting.push(packet, clock, self.hasher.hash(packet));
             if waiting.len() >= batch {
-                self.table.observe(&waiting, &mut |r: FlowRecord| self.records.push(r));
+                self.meter(&waiting);
                 self.table.expire(clock, &mut |r: FlowRecord| self.records.push(r));
                 waiting.clear();
             }
         }
-        self.table.observe(&waiting, &mut |r: FlowRecord| self.records.push(r));
+        self.meter(&waiting);
     }
 
     fn finish(mut self) -> Vec<FlowRecord> {
@@ -304,6 +362,20 @@ pub(crate) fn traffic(seed: u64, count: usize) -> Vec<Packet> {
     packets
 }
 
+/// [`traffic`] of whose packets some are too long, or from an interface with too big a number, for a short entry.
+fn odd_traffic(seed: u64, count: usize) -> Vec<Packet> {
+    let mut packets = traffic(seed, count);
+    for packet in &mut packets {
+        if packet.octets % 20 == 7 {
+            packet.interface = [255, 256, 1 << 24][packet.octets as usize % 3];
+        }
+        if packet.octets.is_multiple_of(50) {
+            packet.octets = 65_530 + packet.octets / 50 % 12;
+        }
+    }
+    packets
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
@@ -311,26 +383,31 @@ proptest! {
         seed: u64,
         count in 1..3000usize,
         batch in 1..300usize,
+        floods: Option<u64>,
         timeouts in prop::sample::select(vec![
             (60, 15, 1), (5, 1, 0), (1800, 300, 5), (60, 0, 1), (1, 60, 60), (10, 10, 10),
         ]),
     ) {
         let timeouts = seconds(timeouts.0, timeouts.1, timeouts.2);
-        let packets = traffic(seed, count);
+        let packets = odd_traffic(seed, count);
         let mut bench = Bench::new(timeouts, 10_000);
+        bench.floods = floods;
         bench.observe(&packets, batch);
+        census(&bench.table);
         prop_assert_eq!(sorted(bench.finish()), sorted(plain_twin(&packets, &timeouts)));
     }
 
     #[test]
     fn a_small_table_counts_every_packet_and_never_holds_more_flows_than_allowed(
-        seed: u64, max_flows in 1..9usize, linger in 0..2u64,
+        seed: u64, max_flows in 1..9usize, linger in 0..2u64, floods: Option<u64>,
     ) {
-        let packets = traffic(seed, 2000);
+        let packets = odd_traffic(seed, 2000);
         let mut bench = Bench::new(seconds(60, 15, linger), max_flows);
+        bench.floods = floods;
         for batch in packets.chunks(50) {
             bench.observe(batch, 50);
             prop_assert!(bench.table.live() <= max_flows);
+            census(&bench.table);
         }
         let evicted = bench.table.evicted();
         let records = bench.finish();
@@ -340,6 +417,121 @@ proptest! {
         let lacking = records.iter().filter(|r| r.end_reason == EndReason::LackOfResources).count();
         prop_assert_eq!(lacking as u64, evicted);
     }
+}
+
+/// A packet of the numbered Flow, over IPv4.
+fn numbered(number: u32, nanos: u64, tcp_flags: u16) -> Packet {
+    let mut packet = packet(nanos, IpVersion::V4, 1, 2);
+    packet.source[..4].copy_from_slice(&number.to_be_bytes());
+    packet.tcp_flags = tcp_flags;
+    packet
+}
+
+#[test]
+fn a_flood_takes_half_the_memory_and_flows_in_it_that_go_on_are_metered_as_ever() {
+    let timeouts = seconds(60, 15, 1);
+    let mut packets = Vec::new();
+    let flows = 8 * LINES_PER_PAGE as u32;
+    for number in 0..flows {
+        let nanos = S + u64::from(number) * 1000;
+        packets.push(numbered(number, nanos, tcp_flags::SYN));
+        // Thousands of packets later, in and out of order, and some to their end.
+        if number > 20_000 && number % 10 == 0 {
+            let number = number - 20_000;
+            packets.push(numbered(number, nanos, tcp_flags::ACK));
+            match number / 10 % 5 {
+                0 => packets.push(numbered(number, nanos, tcp_flags::ACK | tcp_flags::FIN)),
+                1 => packets.push(numbered(number, nanos - S / 2, tcp_flags::ACK)),
+                2 => packets.push(numbered(number, nanos, tcp_flags::RST)),
+                _ => {}
+            }
+        }
+    }
+    let mut bench = Bench::new(timeouts, 1 << 20);
+    bench.observe(&packets, 1024);
+    let census = census(&bench.table);
+    assert!(bench.table.is_flooded);
+    assert!(census.short > 6 * LINES_PER_PAGE && census.free_short < 2, "{census:?}");
+    // The first few were not known to be of a flood.
+    assert!(bench.table.used < flows / 8 * 5, "{}", bench.table.used);
+    let by_source = |mut records: Vec<FlowRecord>| {
+        records.sort_by_key(|record| record.source);
+        records
+    };
+    let (mut records, expected) = (by_source(bench.finish()), by_source(plain_twin(&packets, &timeouts)));
+    records.iter_mut().for_each(|record| record.ended = Timestamp::EPOCH); // the twin does not say
+    assert!(records == expected);
+}
+
+#[test]
+fn a_flow_that_began_short_is_whole_from_its_second_packet_on() {
+    let mut bench = Bench::new(seconds(60, 15, 1), 10);
+    // The very first begins before it can be a flood.
+    bench.observe(&[numbered(0, S, 0)], 1);
+    bench.floods = Some(u64::MAX);
+    bench.observe(&[numbered(1, S, tcp_flags::SYN), numbered(2, S, 0)], 8);
+    assert_eq!(census(&bench.table), Census { short: 2, whole: 1, ..Census::default() });
+    bench.observe(&[numbered(1, S + 1, 0)], 1);
+    let expected = Census { short: 1, whole: 2, free_short: 1, free_whole: 0 };
+    assert_eq!(census(&bench.table), expected);
+    assert_eq!(bench.table.used, 3);
+    // Where the first one was, a third.
+    bench.observe(&[numbered(3, S, 0)], 1);
+    assert_eq!(census(&bench.table), Census { free_short: 0, short: 2, ..expected });
+    // Its counter is the whole one's.
+    bench.table.entries.whole_mut(2).fill_up();
+    bench.observe(&[numbered(1, S + 2, 0), numbered(1, S + 3, 0)], 1);
+    let records = bench.finish();
+    let of_first: Vec<_> =
+        records.iter().filter(|r| r.source[3] == 1).map(|r| (r.packets, r.end_reason)).collect();
+    let full = u64::from(u32::MAX);
+    assert_eq!(of_first, [(full, EndReason::LackOfResources), (1, EndReason::Forced)]);
+    assert_eq!(records.len(), 5);
+}
+
+#[test]
+fn slots_keep_their_kind_and_are_used_again() {
+    let mut bench = Bench::new(seconds(60, 15, 0), 1000);
+    let reset = |from: u32| (from..from + 3).map(|n| numbered(n, S, tcp_flags::RST)).collect::<Vec<_>>();
+    let begin = |from: u32| (from..from + 3).map(|n| numbered(n, S, 0)).collect::<Vec<_>>();
+    let observe = |bench: &mut Bench, flood: bool, packets: &[Packet]| {
+        bench.floods = Some(if flood { u64::MAX } else { 0 });
+        bench.observe(packets, 100);
+        (census(&bench.table), bench.table.used)
+    };
+    let counts = |short, whole, free_short, free_whole| Census { short, whole, free_short, free_whole };
+    let bench = &mut bench;
+    assert_eq!(observe(bench, false, &[numbered(99, S, 0)]), (counts(0, 1, 0, 0), 1));
+    assert_eq!(observe(bench, true, &begin(0)), (counts(3, 1, 1, 0), 3));
+    assert_eq!(observe(bench, false, &begin(10)), (counts(3, 4, 1, 0), 6));
+    assert_eq!(observe(bench, false, &reset(10)), (counts(3, 1, 1, 3), 6));
+    assert_eq!(observe(bench, true, &begin(20)), (counts(4, 3, 0, 1), 6));
+    assert_eq!(observe(bench, false, &begin(30)), (counts(4, 6, 0, 0), 8));
+    // Each moves to a whole slot, and ends there.
+    assert_eq!(observe(bench, true, &reset(0)), (counts(1, 6, 3, 1), 9));
+    let (clock, mut ended) = (Timestamp::from_nanos(20 * S), 0);
+    bench.table.expire(clock, &mut |_: FlowRecord| ended += 1);
+    assert_eq!((ended, census(&bench.table)), (7, counts(0, 0, 4, 7)));
+    bench.table.drain(clock, &mut |_: FlowRecord| panic!("none is left"));
+    assert_eq!((bench.table.used, census(&bench.table)), (0, Census::default()));
+}
+
+#[test]
+fn a_flood_whose_flows_end_as_fast_as_they_come_stays_one_and_takes_no_more_memory() {
+    let mut bench = Bench::new(seconds(1, 1, 1), 1 << 20);
+    let mut used = 0;
+    for round in 0..CALM_AFTER / 1024 + 600 {
+        bench.records.clear();
+        let first = round as u32 * 1024;
+        let packets: Vec<_> = (first..first + 1024).map(|n| numbered(n, S + round * S / 150, 2)).collect();
+        bench.observe(&packets, 1024);
+        if round == 500 {
+            assert!(bench.table.is_flooded);
+            used = bench.table.used;
+        }
+    }
+    assert!(bench.table.is_flooded);
+    assert!(bench.table.used <= used, "{} {used}", bench.table.used);
 }
 
 #[test]
@@ -370,7 +562,7 @@ fn a_counter_that_would_wrap_ends_the_record() {
     let mut bench = Bench::new(seconds(60, 15, 1), 10);
     let one = packet(S, IpVersion::V6, 1, 2);
     bench.observe(&[one], 1);
-    bench.table.entries.as_mut_slice()[0].fill_up();
+    bench.table.entries.whole_mut(0).fill_up();
     bench.observe(&[one, one, one], 1);
     let records = bench.finish();
     let reasons: Vec<_> = records.iter().map(|r| (r.packets, r.end_reason)).collect();
