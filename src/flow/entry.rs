@@ -247,27 +247,26 @@ impl Head {
         u32::from_ne_bytes(self.key.source)
     }
 
-    /// Writes the record of this Flow, which ended for `end_reason` when the clock was `ended`, with the counts that are here:
-    /// [`WideCounts`] are the caller's to add. `tail` is read if the entry is whole; `pair` gives the address pair beside it,
-    /// and is asked over IPv6 alone.
+    /// Writes the record of this Flow, in a short entry, which ended for `end_reason` when the clock was `ended`.
     #[inline(always)]
-    pub(super) fn report(
-        &self,
-        tail: &Tail,
-        pair: impl FnOnce() -> AddressPair,
-        end_reason: EndReason,
-        ended: Timestamp,
-        record: &mut FlowRecord,
-    ) {
+    pub(super) fn report_short(&self, end_reason: EndReason, ended: Timestamp, record: &mut FlowRecord) {
+        let (packet, flags) = (OnePacket(self.rest), self.initial_flags);
+        self.report_head(end_reason, ended, record);
+        record.end = Timestamp::again(self.first);
+        record.octets = packet.octets();
+        record.packets = 1;
+        record.flag_counts = small_counts(&SPREAD[usize::from(flags & 0xff)], ae_count(flags));
+        record.later_flags = 0;
+        record.tos = packet.tos();
+        record.interface = packet.interface();
+    }
+
+    /// Writes of a record what the head of any entry says, the addresses those of IPv4.
+    #[inline(always)]
+    fn report_head(&self, end_reason: EndReason, ended: Timestamp, record: &mut FlowRecord) {
         record.source = widened(self.key.source);
         record.destination = widened(self.key.destination);
         record.ip_version = IpVersion::V4;
-        if self.is_ipv6() {
-            let pair = pair();
-            record.source = pair.source;
-            record.destination = pair.destination;
-            record.ip_version = IpVersion::V6;
-        }
         record.start = Timestamp::again(self.first);
         record.ended = ended;
         record.source_port = self.key.source_port;
@@ -276,24 +275,6 @@ impl Head {
         record.vlan = self.key.vlan;
         record.protocol = self.key.protocol;
         record.end_reason = end_reason;
-        if self.is_short() {
-            let (packet, flags) = (OnePacket(self.rest), self.initial_flags);
-            record.end = Timestamp::again(self.first);
-            record.octets = packet.octets();
-            record.packets = 1;
-            record.flag_counts = small_counts(&SPREAD[usize::from(flags & 0xff)], ae_count(flags));
-            record.later_flags = 0;
-            record.tos = packet.tos();
-            record.interface = packet.interface();
-        } else {
-            record.end = Timestamp::again(tail.last);
-            record.octets = tail.octets;
-            record.packets = u64::from(tail.packets);
-            record.flag_counts = small_counts(&tail.flag_counts, tail.ae_count);
-            record.later_flags = tail.later_flags;
-            record.tos = tail.tos;
-            record.interface = self.rest;
-        }
     }
 }
 
@@ -314,6 +295,39 @@ impl Tail {
 }
 
 impl FlowEntry {
+    /// The two short entries of this line, if it is of those.
+    #[inline(always)]
+    pub(super) fn short(&self) -> Option<&[Head; 2]> {
+        self.head.is_short().then(|| bytemuck::cast_ref(self))
+    }
+
+    /// Writes the record of this Flow, which ended for `end_reason` when the clock was `ended`, with the counts that are here:
+    /// [`WideCounts`] are the caller's to add. `pair` gives the address pair beside it, and is asked over IPv6 alone.
+    #[inline(always)]
+    pub(super) fn report(
+        &self,
+        pair: impl FnOnce() -> AddressPair,
+        end_reason: EndReason,
+        ended: Timestamp,
+        record: &mut FlowRecord,
+    ) {
+        let FlowEntry { head, tail } = self;
+        head.report_head(end_reason, ended, record);
+        if head.is_ipv6() {
+            let pair = pair();
+            record.source = pair.source;
+            record.destination = pair.destination;
+            record.ip_version = IpVersion::V6;
+        }
+        record.end = Timestamp::again(tail.last);
+        record.octets = tail.octets;
+        record.packets = u64::from(tail.packets);
+        record.flag_counts = small_counts(&tail.flag_counts, tail.ae_count);
+        record.later_flags = tail.later_flags;
+        record.tos = tail.tos;
+        record.interface = head.rest;
+    }
+
     /// Whether no more packets fit into the counters.
     #[inline]
     pub(super) fn is_full(&self) -> bool {
@@ -465,12 +479,18 @@ impl Entries {
 
     /// The whole entry of this slot.
     #[inline(always)]
+    pub(super) fn whole(&self, slot: u32) -> &FlowEntry {
+        &self.lines()[slot as usize]
+    }
+
+    /// The same, to be changed.
+    #[inline(always)]
     pub(super) fn whole_mut(&mut self, slot: u32) -> &mut FlowEntry {
         &mut self.0.as_mut_slice()[slot as usize]
     }
 
     /// The slot after this one, in the order of memory.
-    #[inline(always)]
+    #[cfg(test)]
     pub(super) fn after(&self, slot: u32) -> u32 {
         let is_first_of_two = slot & SECOND == 0 && self.head(slot).is_short();
         if is_first_of_two { slot | SECOND } else { line(slot) as u32 + 1 }
@@ -514,8 +534,7 @@ mod tests {
                 entry.add(&one);
             }
             let mut record = FlowRecord::default();
-            let FlowEntry { head, tail } = &entry;
-            head.report(tail, AddressPair::zeroed, EndReason::Idle, Timestamp::EPOCH, &mut record);
+            entry.report(AddressPair::zeroed, EndReason::Idle, Timestamp::EPOCH, &mut record);
             wide.add_to(&mut record);
             for bit in 0..FLAG_COUNTS {
                 assert_eq!(record.flag_counts[bit], u32::from(bits >> bit & 1) * 1000, "{bits:#x} {bit}");
@@ -526,11 +545,7 @@ mod tests {
 
     #[test]
     fn a_short_entry_says_what_a_whole_one_does() {
-        let report = |head: &Head, tail: &Tail| {
-            let mut record = FlowRecord::default();
-            head.report(tail, AddressPair::zeroed, EndReason::Active, Timestamp::from_nanos(9), &mut record);
-            record
-        };
+        let (reason, ended) = (EndReason::Active, Timestamp::from_nanos(9));
         for (octets, interface, tos, tcp_flags) in
             [(0, 0, 0, 0), (65_535, 255, 255, 0xffa), (40, 1, 2, 2), (1500, 128, 0, 0x1c2), (256, 0, 1, 0x18)]
         {
@@ -552,9 +567,10 @@ mod tests {
             whole.begin(&packet, NO_TIMER);
             assert!(short.is_like(&packet) && whole.head.is_like(&packet));
             assert!(!short.key.is_like(&packet.key), "else a packet would be added to it as it is");
-            // The tail is not its own.
-            let record = report(&short, &Tail { last: 1, octets: 2, tos: 3, ..Tail::zeroed() });
-            assert_eq!(record, report(&whole.head, &whole.tail));
+            let (mut record, mut other) = (FlowRecord::default(), FlowRecord::default());
+            short.report_short(reason, ended, &mut record);
+            whole.report(AddressPair::zeroed, reason, ended, &mut other);
+            assert_eq!(record, other);
             assert_eq!((record.octets, record.interface, record.tos), (octets.into(), interface, tos));
             let expanded = short.whole(NO_TIMER);
             assert_eq!(bytemuck::bytes_of(&expanded), bytemuck::bytes_of(&whole));

@@ -17,7 +17,7 @@ use bytemuck::Zeroable;
 use thiserror::Error;
 
 use crate::decode::tcp_flags;
-use crate::flow::entry::{AddressPair, Entries, FlowEntry, Head, Tail, WideCounts, fits_short, line};
+use crate::flow::entry::{AddressPair, Entries, FlowEntry, Head, WideCounts, fits_short, line};
 use crate::flow::expiry::Deadlines;
 use crate::flow::index::{Index, MOST_LINES, SECOND};
 use crate::flow::memory::{FRESH_AHEAD, HUGE_PAGE, Region, prefetch, prefetch_behind_to_write};
@@ -107,9 +107,7 @@ type Wide = HashMap<u32, WideCounts, RandomState>;
 
 /// A Flow that has ended for `reason` when the clock was `ended`, in its slot.
 struct EndedFlow<'a> {
-    head: &'a Head,
-    /// If the entry is whole.
-    tail: &'a Tail,
+    entry: &'a FlowEntry,
     slot: u32,
     /// By line; an IPv6 Flow has one.
     pairs: &'a [AddressPair],
@@ -121,11 +119,25 @@ struct EndedFlow<'a> {
 impl WriteRecord for EndedFlow<'_> {
     #[inline(always)]
     fn write(self, record: &mut FlowRecord) {
-        let EndedFlow { head, tail, slot, pairs, wide, reason, ended } = self;
-        head.report(tail, || pairs[line(slot)], reason, ended, record);
-        if head.is_wide() {
+        let EndedFlow { entry, slot, pairs, wide, reason, ended } = self;
+        entry.report(|| pairs[slot as usize], reason, ended, record);
+        if entry.head.is_wide() {
             add_wide(wide, slot, record);
         }
+    }
+}
+
+/// The same of one in a short entry.
+struct EndedShort<'a> {
+    head: &'a Head,
+    reason: EndReason,
+    ended: Timestamp,
+}
+
+impl WriteRecord for EndedShort<'_> {
+    #[inline(always)]
+    fn write(self, record: &mut FlowRecord) {
+        self.head.report_short(self.reason, self.ended, record);
     }
 }
 
@@ -634,9 +646,8 @@ impl FlowTable {
         let mut entry = FlowEntry::zeroed();
         entry.begin(seen.packet, NO_TIMER);
         let (reason, ended) = (EndReason::LackOfResources, seen.packet.clock);
-        let FlowEntry { head, tail } = &entry;
-        let pair = if head.is_ipv6() { seen.pair() } else { AddressPair::zeroed() };
-        sink.put(EndedFlow { head, tail, slot: 0, pairs: &[pair], wide: &mut self.wide, reason, ended });
+        let pair = if entry.head.is_ipv6() { seen.pair() } else { AddressPair::zeroed() };
+        sink.put(EndedFlow { entry: &entry, slot: 0, pairs: &[pair], wide: &mut self.wide, reason, ended });
         self.evicted += 1;
     }
 
@@ -688,8 +699,12 @@ impl FlowTable {
     /// Hands the record of a live Flow to the sink.
     #[inline(always)]
     fn report(&mut self, slot: u32, reason: EndReason, ended: Timestamp, sink: &mut impl RecordSink) {
-        let (head, tail, pairs) = (self.entries.head(slot), self.entries.tail(slot), self.pairs.as_slice());
-        sink.put(EndedFlow { head, tail, slot, pairs, wide: &mut self.wide, reason, ended });
+        let head = self.entries.head(slot);
+        if head.is_short() {
+            return sink.put(EndedShort { head, reason, ended });
+        }
+        let (entry, pairs) = (self.entries.whole(slot), self.pairs.as_slice());
+        sink.put(EndedFlow { entry, slot, pairs, wide: &mut self.wide, reason, ended });
     }
 
     /// Ends a live Flow and frees its slot.
@@ -821,23 +836,26 @@ impl FlowTable {
         // What comes next will be less, if anything.
         self.progress.reset();
         let deadlines = self.deadlines;
-        let (entries, pairs) = (&self.entries, self.pairs.as_slice());
-        let mut next = 0;
-        while line(next) < self.used as usize {
-            let slot = next;
-            prefetch(entries.lines(), line(slot) + AHEAD);
-            let (head, tail) = (entries.head(slot), entries.tail(slot));
-            next = entries.after(slot);
-            if !head.is_live() {
-                continue;
-            }
-            let (first, last, closing) = head.times(tail);
-            let (reason, ended) = if deadlines.deadline(first, last, closing) <= clock.nanos() {
+        let end = |first, last, closing| {
+            if deadlines.deadline(first, last, closing) <= clock.nanos() {
                 due(deadlines, first, last, closing)
             } else {
                 (EndReason::Forced, clock)
-            };
-            sink.put(EndedFlow { head, tail, slot, pairs, wide: &mut self.wide, reason, ended });
+            }
+        };
+        let (lines, pairs) = (&self.entries.lines()[..self.used as usize], self.pairs.as_slice());
+        for (slot, entry) in lines.iter().enumerate() {
+            prefetch(lines, slot + AHEAD);
+            if let Some(heads) = entry.short() {
+                for head in heads.iter().filter(|head| head.is_live()) {
+                    let (reason, ended) = end(head.first, head.first, false);
+                    sink.put(EndedShort { head, reason, ended });
+                }
+            } else if entry.head.is_live() {
+                let (reason, ended) = end(entry.head.first, entry.tail.last, entry.head.is_closing());
+                let slot = slot as u32;
+                sink.put(EndedFlow { entry, slot, pairs, wide: &mut self.wide, reason, ended });
+            }
         }
         self.used = 0;
         self.used_short = 0;
