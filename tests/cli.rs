@@ -326,9 +326,14 @@ struct Piped {
 
 impl Piped {
     fn start(shards: &str) -> Piped {
+        Piped::start_with(shards, &[])
+    }
+
+    fn start_with(shards: &str, options: &[&str]) -> Piped {
         let folder = folder();
         let mut child = flowtap()
             .args(["read", "--summary", "json", "--shards", shards, "-"])
+            .args(options)
             .args(["--to", &format!("csv:{}", folder.path().join("flows.csv").display())])
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
@@ -403,24 +408,77 @@ fn sigint_while_a_pipe_is_silent_returns_130_and_exports_what_was_metered() {
     }
 }
 
+/// A pcapng block.
+fn block(kind: u32, body: &[&[u8]]) -> Vec<u8> {
+    let mut body = body.concat();
+    body.resize(body.len().next_multiple_of(4), 0);
+    let length = (body.len() as u32 + 12).to_le_bytes();
+    [&kind.to_le_bytes()[..], &length, &body, &length].concat()
+}
+
+/// The frames of a pcap file as a pcapng section, with a block that is no packet before each and behind the last.
+fn section(frames: &[u8]) -> Vec<u8> {
+    let names = block(4, &[&[0; 4]]);
+    let mut octets = block(0x0A0D_0D0A, &[&0x1A2B_3C4D_u32.to_le_bytes(), &[1, 0, 0, 0], &[0xff; 8]]);
+    octets.extend(block(1, &[&RAW_IP.to_le_bytes(), &[0; 4]]));
+    let mut rest = frames;
+    while let [header @ .., _] = &rest[..rest.len().min(17)]
+        && let [a, b, captured, wire] =
+            [0, 4, 8, 12].map(|at| u32::from_le_bytes(*header[at..].first_chunk().unwrap()))
+    {
+        let (frame, after) = rest[16..].split_at(captured as usize);
+        let micros = u64::from(a) * 1_000_000 + u64::from(b) / 1000;
+        let words = [0, (micros >> 32) as u32, micros as u32, captured, wire].map(u32::to_le_bytes);
+        octets.extend_from_slice(&names);
+        octets.extend(block(6, &[words.as_flattened(), frame]));
+        rest = after;
+    }
+    octets.extend_from_slice(&names);
+    octets
+}
+
 #[test]
 fn records_of_a_pipe_that_falls_silent_go_out_before_it_speaks_again() {
-    for shards in ["0", "1", "3"] {
-        let mut run = Piped::start(shards);
-        run.pipe.write_all(&capture::header(RAW_IP)).expect("a reader");
-        // A packet every 20 s: each ends the flow before it.
-        let packet = |number: u32| flow_frames(20_000 * number, 1);
-        for number in 0..10 {
-            run.pipe.write_all(&packet(number)).expect("a reader");
+    // A packet every 20 s: each ends the flow before it.
+    let frames = |number: u32| (0..number).flat_map(|at| flow_frames(20_000 * at, 1)).collect::<Vec<u8>>();
+    let pcap = |number: u32| [capture::header(RAW_IP), frames(number)].concat();
+    let tcp = ipv4(flow_source(1), Ipv4Addr::LOCALHOST, 6, &tcp(1, 80, ACK, 0));
+    let tcp = capture::frame(START + 5_000_000_000_000, &tcp, tcp.len());
+    let half = frames(1)[..30].to_vec();
+    let udp_alone = ["--filter", "udp"];
+    for (what, octets, flows, options) in [
+        ("10 frames", pcap(10), 10, &[][..]),
+        ("64 frames", pcap(64), 64, &[]),
+        ("128 frames", pcap(128), 128, &[]),
+        ("half a frame behind", [pcap(10), half].concat(), 10, &[]),
+        ("a filter that the last frames do not pass", [pcap(10), tcp.repeat(3)].concat(), 10, &udp_alone),
+        ("pcapng", section(&frames(10)), 10, &[]),
+        ("two sections", [section(&frames(5)), section(&frames(10)[5 * 44..])].concat(), 10, &[]),
+    ] {
+        for shards in ["0", "1", "3"] {
+            let mut run = Piped::start_with(shards, options);
+            run.pipe.write_all(&octets).expect("a reader");
+            let csv = run.folder.path().join("flows.csv");
+            let all_but_the_last = format!("{what}, {shards} shards: all records but the last");
+            wait_for(&all_but_the_last, || {
+                let rows = fs::read_to_string(&csv).map_or(0, |text| text.lines().count().saturating_sub(1));
+                (rows >= flows - 1).then_some(())
+            });
+            signal(&run.child, "INT");
+            assert_eq!(run.assert_interrupted(what), flows as u64, "{what}, {shards} shards");
         }
-        let csv = run.folder.path().join("flows.csv");
-        wait_for("all records but the last, the pipe still open and silent", || {
-            let rows = fs::read_to_string(&csv).map_or(0, |text| text.lines().count().saturating_sub(1));
-            (rows >= 9).then_some(())
-        });
-        signal(&run.child, "INT");
-        assert_eq!(run.assert_interrupted(&format!("{shards} shards")), 10, "{shards} shards");
     }
+}
+
+#[test]
+fn damage_in_a_pipe_that_falls_silent_is_told_at_once() {
+    let mut damaged = flow_frames(10, 1);
+    damaged[8..12].fill(0xff);
+    let mut run = Piped::start("1");
+    run.pipe.write_all(&[capture::header(RAW_IP), flow_frames(0, 10), damaged].concat()).expect("a reader");
+    let status =
+        wait_for("the end of the run, the pipe still open", || run.child.try_wait().expect("a child"));
+    assert_eq!(status.code(), Some(1));
 }
 
 #[test]

@@ -128,8 +128,12 @@ impl Input {
         }
     }
 
-    /// Whether it is a pipe that had nothing to read for a tenth of a second. Nothing is known of a compressed one, the
-    /// decompressor of which may still have something.
+    /// Whether it is a pipe, and not a compressed one: its decompressor may still have something, of which nothing is known here.
+    pub fn is_stream(&self) -> bool {
+        matches!(&self.state, State::Plain(source) if !source.reopens())
+    }
+
+    /// Whether it is such a pipe and had nothing to read for a tenth of a second.
     pub fn is_dry(&self) -> bool {
         matches!(&self.state, State::Plain(source) if source.is_dry())
     }

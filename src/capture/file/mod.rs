@@ -88,8 +88,6 @@ pub struct CaptureFiles {
     end: usize,
     /// The current reader's frame behind the run, if another's turn comes before it.
     beyond: Option<Head>,
-    /// The run ends where what has been read of the current file does.
-    is_exhausted: bool,
     /// The other readers that hold a frame, by its time and their place in the order of names.
     waiting: BinaryHeap<Reverse<(u64, usize)>>,
     /// The readers that hold an open file.
@@ -149,7 +147,6 @@ impl CaptureFiles {
             run: Box::new([Head::NONE; RUN]),
             end: 0,
             beyond: None,
-            is_exhausted: false,
             waiting: BinaryHeap::new(),
             open: Vec::new(),
             begun: false,
@@ -232,8 +229,8 @@ impl CaptureFiles {
         self.failures.push(FileError { path: path.to_path_buf(), offset: None, decompressed: false, reason });
     }
 
-    /// The next frames, in order, at least one; none once all is read. Frames that the filter leaves out are counted and
-    /// passed over.
+    /// The next frames, in order; none once all is read. Frames that the filter leaves out are counted and passed over; where it
+    /// leaves out all and the next has to be waited for, a run is empty.
     #[inline]
     pub fn next_run(&mut self) -> Option<Run<'_>> {
         if !self.gather() {
@@ -243,10 +240,15 @@ impl CaptureFiles {
         Some(Run { heads: self.run[..self.end].iter(), octets: reader.octets() })
     }
 
-    /// Whether the next frames have to be waited for: those that were read have all been given out, and they come by a pipe that
-    /// had nothing to read for a tenth of a second. What was made of the frames so far may then go on its way.
+    /// Whether the next frame has to be waited for: it comes by a pipe that had nothing to read for a tenth of a second. What was
+    /// made of the frames so far may then go on its way.
     pub fn is_dry(&self) -> bool {
-        self.is_exhausted && self.readers.get(self.current).is_some_and(Reader::is_dry)
+        self.may_wait() && self.readers[self.current].is_dry()
+    }
+
+    /// Whether the next frame may have to be waited for.
+    fn may_wait(&self) -> bool {
+        self.beyond.is_none() && self.readers.get(self.current).is_some_and(Reader::may_wait)
     }
 
     /// Gathers the next run; false once all is read.
@@ -270,12 +272,10 @@ impl CaptureFiles {
                 self.run[0] = head;
                 (self.end, self.beyond) = self.readers[self.current].gather(self.bound, &mut *self.run, 1);
             }
-            // A run that is full, or that ends at another reader's turn, may have more behind it.
-            self.is_exhausted = self.end < RUN && self.beyond.is_none();
             if self.filter.is_some() {
                 self.sift();
             }
-            if self.end > 0 {
+            if self.end > 0 || self.may_wait() {
                 return true;
             }
         }

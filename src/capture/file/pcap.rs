@@ -79,6 +79,13 @@ impl<const BIG: bool> Pcap<BIG> {
         Some((head, rest))
     }
 
+    /// Whether `unread` begins with all of a record, or enough of one to say what is wrong with it.
+    pub fn is_next_in(&self, unread: &[u8]) -> bool {
+        let Some((header, octets)) = unread.split_first_chunk::<RECORD_HEADER>() else { return false };
+        let captured = number::<BIG>(four(header, 8));
+        captured > LONGEST_FRAME || octets.len() >= captured as usize
+    }
+
     /// The next record, reading what is missing; none at the end of the file.
     pub fn next(&self, buffer: &mut Buffer) -> Result<Option<Head>, Damage> {
         let offset = buffer.offset();

@@ -46,6 +46,15 @@ enum Resolution {
     Power(u32),
 }
 
+/// Whether a section with this byte-order magic is big-endian; none if it is none.
+fn byte_order(magic: [u8; 4]) -> Option<bool> {
+    match magic {
+        [0x4D, 0x3C, 0x2B, 0x1A] => Some(false),
+        [0x1A, 0x2B, 0x3C, 0x4D] => Some(true),
+        _ => None,
+    }
+}
+
 /// An interface's clock.
 #[derive(Clone, Copy, Debug)]
 struct Clock {
@@ -153,6 +162,31 @@ impl Pcapng {
         Some((head, rest))
     }
 
+    /// Whether `unread` has all of a packet block, behind whatever else, or enough of a block to say what is wrong with it.
+    pub fn is_next_in(&self, mut unread: &[u8]) -> bool {
+        let mut big = self.big;
+        while let Some(leading) = unread.first_chunk::<{ BLOCK as usize }>() {
+            if four(leading, 0) == SECTION_HEADER {
+                match byte_order(four(leading, 8)) {
+                    Some(its) => big = its,
+                    None => return true,
+                }
+            }
+            let field =
+                |at| if big { number::<true>(four(leading, at)) } else { number::<false>(four(leading, at)) };
+            let (kind, length) = (field(0), field(4));
+            if length < BLOCK {
+                return true;
+            }
+            let Some(rest) = unread.get(length as usize..) else { return false };
+            if matches!(kind, ENHANCED_PACKET | PACKET | SIMPLE_PACKET) {
+                return true;
+            }
+            unread = rest;
+        }
+        false
+    }
+
     /// The next frame, reading what is missing and stepping over blocks that are no packets; none at the end of the
     /// file.
     pub fn next(&mut self, buffer: &mut Buffer) -> Result<Option<Head>, Damage> {
@@ -193,11 +227,8 @@ impl Pcapng {
         buffer.require(BLOCK as usize, "block", BLOCK.into())?;
         let leading = buffer.unread();
         if four(leading, 0) == SECTION_HEADER {
-            self.big = match four(leading, 8) {
-                [0x4D, 0x3C, 0x2B, 0x1A] => false,
-                [0x1A, 0x2B, 0x3C, 0x4D] => true,
-                magic => return Err(Reason::ByteOrder(magic).into()),
-            };
+            let magic = four(leading, 8);
+            self.big = byte_order(magic).ok_or(Reason::ByteOrder(magic))?;
             self.interfaces.clear();
         }
         let (kind, length) = (self.u32(leading, 0), self.u32(leading, 4));

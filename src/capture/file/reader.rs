@@ -201,9 +201,23 @@ impl Reader {
         self.parked
     }
 
-    /// Whether what is not in the buffer has to be waited for: the input is a pipe without anything to read.
+    /// Whether the input is a pipe that had nothing to read for a tenth of a second.
     pub fn is_dry(&self) -> bool {
         self.buffer.input().is_dry()
+    }
+
+    /// Whether the next frame, or what is wrong with it, may have to be waited for: the input is a pipe, and the buffer has it
+    /// not, or not all of it.
+    pub fn may_wait(&self) -> bool {
+        let unread = self.buffer.unread();
+        self.buffer.input().is_stream()
+            && match &self.format {
+                Format::Unread => true,
+                Format::PcapLittle(file) => !file.is_next_in(unread),
+                Format::PcapBig(file) => !file.is_next_in(unread),
+                Format::Pcapng(file) => !file.is_next_in(unread),
+                Format::Ended => false,
+            }
     }
 
     /// The input below the buffer.
