@@ -57,6 +57,7 @@ pub mod stats;
 pub mod cli;
 pub mod config;
 pub mod generated;
+mod prefetch;
 pub mod printable;
 pub mod progress;
 pub mod settings;

@@ -46,8 +46,8 @@ impl ExportClock {
 
     /// Whether messages may be sent because time has passed, and not for a record alone.
     ///
-    /// Not into a file on the packet clock: ticks come as batches happen to end, and the same capture is to give the same
-    /// octets. And not before the first record where only records tell the time: a NetFlow clock would boot at one
+    /// Not into a file on the packet clock: ticks come as batches happen to end, and the same capture file is to give the
+    /// same octets (by a pipe that falls silent in between, the same records). And not before the first record where only records tell the time: a NetFlow clock would boot at one
     /// time for the templates and at another for the flows.
     pub fn runs(&self) -> bool {
         match self.source {

@@ -501,6 +501,27 @@ mod tests {
     }
 
     #[test]
+    fn what_waits_is_sent_when_it_is_asked_for_and_nothing_else() {
+        for clock in [ExportClock::wall(wall), ExportClock::packets()] {
+            let (mut exporter, collector) = over(1472, true, clock);
+            exporter.send_waiting(later(0));
+            assert!(set_ids(&collector).is_empty(), "nothing waits");
+            exporter.export(&[record_v4(); 2]);
+            assert!(set_ids(&collector).is_empty(), "they fill no message");
+            exporter.send_waiting(later(0));
+            exporter.send_waiting(later(0));
+            assert_eq!(set_ids(&collector), [2, 3, 256]);
+            assert_eq!(exporter.delivery().sent.records, 2);
+            exporter.export(&[record_v4()]);
+            exporter.finish(later(1), &QUIET);
+            let sequences: Vec<_> =
+                seen(&collector).iter().map(|(id, sequence, _)| (*id, *sequence)).collect();
+            assert_eq!(sequences[2..4], [(256, 0), (256, 2)]);
+            assert_eq!((exporter.delivery().sent.records, exporter.delivery().lost.records), (3, 0));
+        }
+    }
+
+    #[test]
     fn a_new_session_starts_at_0_with_templates_and_what_came_between_is_lost() {
         let (mut exporter, collector) = over(1472, false, ExportClock::wall(wall));
         exporter.export(&[record_v4(); 13]);

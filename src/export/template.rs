@@ -7,7 +7,7 @@
 use crate::decode::{IpVersion, tcp_flags};
 use crate::export::element::{self, Element};
 use crate::flow::FlowRecord;
-use crate::flow::memory::prefetch_behind_to_write;
+use crate::prefetch::{CACHE_LINE, prefetch_behind_to_write};
 use crate::time::Timestamp;
 
 /// The first Template ID (RFC 7011 §3.4.1, RFC 3954 §5.2); those below are Set IDs of other meaning.
@@ -383,12 +383,9 @@ impl<const LENGTH: usize> Value for Zero<LENGTH> {
 /// Octets that [`write`] is given for a record: as many as the longest one has, and a word more.
 pub const ROOM: usize = 160;
 
-/// How far ahead of an IPFIX record its memory is asked for, about where the fifth after it will be: where messages change
+/// How far ahead of an IPFIX record two lines, its length, are asked for, about where the fifth after it will be: where messages change
 /// places with those that wait for a file, the first cache has not seen that for long, and a store would have to wait for it.
 const AHEAD: usize = 512;
-
-/// Octets of a cache line. A record is about two.
-const LINE: usize = 64;
 
 /// Octets that are stored at once.
 const WORD: usize = size_of::<u64>();
@@ -428,7 +425,7 @@ pub fn write(
             }
             if dialect == Dialect::Ipfix {
                 prefetch_behind_to_write::<_, AHEAD>(&mut room[0]);
-                prefetch_behind_to_write::<_, { AHEAD + LINE }>(&mut room[0]);
+                prefetch_behind_to_write::<_, { AHEAD + CACHE_LINE }>(&mut room[0]);
             }
             let mut octets = Octets { out: room, stored: 0, word: 0, gathered: 0 };
             fields(kind, dialect, record, boot_millis, &mut octets);

@@ -6,7 +6,7 @@
 //! addresses are in the head; those of an IPv6 Flow, whose entry is always whole, stand beside it in an array of
 //! [`AddressPair`]s that stays untouched (and so costs no memory) where there is no IPv6.
 //!
-//! [`Entries`] are numbered by lines; the second short one of a line has the number with [`SECOND`].
+//! [`Entries`] are numbered by slots ([`super::slot`]).
 
 use std::io;
 
@@ -14,11 +14,11 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::decode::{IpVersion, tcp_flags, widened};
 use crate::flow::EndReason;
-use crate::flow::index::SECOND;
 use crate::flow::key::{FlowKey, SHORT};
 use crate::flow::memory::Region;
 use crate::flow::observation::{Observation, Seen};
 use crate::flow::record::{FLAG_COUNTS, FlowRecord};
+use crate::flow::slot::{SECOND, line};
 use crate::flow::wheel::Place;
 use crate::time::Timestamp;
 
@@ -83,24 +83,24 @@ pub(super) struct FlowEntry {
     pub(super) tail: Tail,
 }
 
-/// What of a short entry's packet stands in [`Head::rest`]: octets in the upper half, interface, type of service.
+/// What of a short entry's packet stands in [`Head::rest`]: octets and interface, of 12 bits each, and type of service.
 #[derive(Clone, Copy)]
 struct OnePacket(u32);
 
 impl OnePacket {
     #[inline(always)]
     fn of(packet: &Observation) -> OnePacket {
-        OnePacket(packet.octets << 16 | packet.interface << 8 | u32::from(packet.tos))
+        OnePacket(packet.octets << 20 | packet.interface << 8 | u32::from(packet.tos))
     }
 
     #[inline(always)]
     fn octets(self) -> u64 {
-        u64::from(self.0 >> 16)
+        u64::from(self.0 >> 20)
     }
 
     #[inline(always)]
     fn interface(self) -> u32 {
-        self.0 >> 8 & 0xff
+        self.0 >> 8 & 0xfff
     }
 
     #[inline(always)]
@@ -113,7 +113,7 @@ impl OnePacket {
 /// the Flow goes on.
 #[inline(always)]
 pub(super) fn fits_short(packet: &Observation) -> bool {
-    (packet.octets >> 16) | (packet.interface >> 8) == 0
+    (packet.octets >> 12) | (packet.interface >> 12) == 0
         && !packet.is_ipv6()
         && packet.tcp_flags & (tcp_flags::FIN | tcp_flags::RST) == 0
 }
@@ -431,12 +431,6 @@ impl FlowEntry {
 /// The entries of a table, by slot.
 pub(super) struct Entries(Region<FlowEntry>);
 
-/// The line of a slot.
-#[inline(always)]
-pub(super) fn line(slot: u32) -> usize {
-    (slot & !SECOND) as usize
-}
-
 impl Entries {
     /// Room for so many lines.
     ///
@@ -547,7 +541,7 @@ mod tests {
     fn a_short_entry_says_what_a_whole_one_does() {
         let (reason, ended) = (EndReason::Active, Timestamp::from_nanos(9));
         for (octets, interface, tos, tcp_flags) in
-            [(0, 0, 0, 0), (65_535, 255, 255, 0xffa), (40, 1, 2, 2), (1500, 128, 0, 0x1c2), (256, 0, 1, 0x18)]
+            [(0, 0, 0, 0), (4095, 4095, 255, 0xffa), (40, 1, 2, 2), (1500, 128, 0, 0x1c2), (256, 0, 1, 0x18)]
         {
             let key = FlowKey {
                 vlan: 4094,
@@ -585,9 +579,9 @@ mod tests {
             let key = FlowKey { state: FlowKey::state(ip_version), ..FlowKey::default() };
             fits_short(&Observation { key, octets, interface, tcp_flags, ..Observation::default() })
         };
-        assert!(fits(65_535, 255, 0xffa, IpVersion::V4));
-        assert!(!fits(65_536, 0, 2, IpVersion::V4));
-        assert!(!fits(40, 256, 2, IpVersion::V4) && !fits(40, 1 << 24, 2, IpVersion::V4));
+        assert!(fits(4095, 4095, 0xffa, IpVersion::V4));
+        assert!(!fits(4096, 0, 2, IpVersion::V4));
+        assert!(!fits(40, 4096, 2, IpVersion::V4) && !fits(40, 1 << 24, 2, IpVersion::V4));
         assert!(!fits(40, 0, 1, IpVersion::V4) && !fits(40, 0, 4, IpVersion::V4));
         assert!(!fits(40, 0, 2, IpVersion::V6));
     }

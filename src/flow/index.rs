@@ -12,8 +12,10 @@ use std::io;
 
 use bytemuck::{Pod, Zeroable};
 
-use super::memory::{FRESH_AHEAD, HUGE_PAGE, Pages, Region, prefetch, prefetch_behind_to_write, which_equal};
+use super::memory::{FRESH_AHEAD, HUGE_PAGE, Pages, Region, which_equal};
+use super::slot::{MOST_LINES, SECOND, line};
 use super::upcoming::Growth;
+use crate::prefetch::{prefetch, prefetch_behind_to_write};
 
 /// Cells of a bucket.
 const CELLS: usize = 10;
@@ -31,12 +33,6 @@ const SMALLEST_SHIFT: u32 = 32 - SMALLEST.trailing_zeros();
 const BUCKETS_PER_PAGE: usize = 4096 / size_of::<Bucket>();
 /// In a bucket's state: what has its home here or before may stand in a later bucket.
 const GOES_ON: u32 = 1 << 31;
-/// In a slot: it is the second one of its line. A slot is the number of a line of the table's entries, and the first of two slots
-/// there or the only one.
-pub(super) const SECOND: u32 = 1 << 31;
-/// Lines are fewer than this; the last number is left to those who mark what is no slot.
-pub(super) const MOST_LINES: usize = SECOND as usize - 1;
-
 /// One cache line.
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C, align(64))]
@@ -119,7 +115,7 @@ fn tag(hash: u32) -> u16 {
 /// Where the hash of a slot stands, there being so many lines.
 #[inline(always)]
 fn hash_at(slot: u32, lines: usize) -> usize {
-    (slot & !SECOND) as usize + if slot & SECOND == 0 { 0 } else { lines }
+    line(slot) + if slot & SECOND == 0 { 0 } else { lines }
 }
 
 pub(super) struct Index {

@@ -3,7 +3,7 @@
 //! A [`Region`] of a hundred million entries costs address space and nothing else until it is used, moves and copies only if it
 //! is told to grow, and its zeroed pages come from the kernel. At ten million Flows huge pages take some 40 % off an
 //! update. This is the one file of the table with `unsafe`: the view of a mapping as an array, its way to another
-//! thread, its memory given back, prefetches to read and to write, and the comparison of sixteen numbers at once.
+//! thread, its memory given back, and the comparison of sixteen numbers at once.
 
 use std::alloc::Layout;
 use std::io;
@@ -145,40 +145,8 @@ impl Pages {
     }
 }
 
-/// Asks for the cache line of `slice[at]`; a position outside asks for what is there instead, or for nothing.
-#[inline(always)]
-pub(super) fn prefetch<T>(slice: &[T], at: usize) {
-    let address = slice.as_ptr().wrapping_add(at);
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a prefetch reads nothing that the program could see, and faults nowhere, whatever the address.
-    unsafe {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T0>(address.cast());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = address;
-}
-
 /// Elements between one that is written for the first time and one that is asked for: entries of a page.
 pub(super) const FRESH_AHEAD: usize = 64;
-
-/// Asks for the cache line of what lies `COUNT` elements behind `element` to be written, which takes it away from other
-/// cores; there need be nothing.
-#[inline(always)]
-pub(crate) fn prefetch_behind_to_write<T, const COUNT: usize>(element: &mut T) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: it changes nothing that the program could see and faults nowhere, whatever the address. Processors of
-    // 2006 to 2014 that do not know the instruction take it for none. The intrinsic would become a
-    // prefetch to read where the instruction is not promised at compile time.
-    unsafe {
-        std::arch::asm!(
-            "prefetchw [{} + {}]", in(reg) std::ptr::from_mut(element), const COUNT * size_of::<T>(),
-            options(nostack, preserves_flags, readonly)
-        );
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = element;
-}
 
 /// A bit for each of the numbers that equals `number`.
 #[inline(always)]

@@ -11,8 +11,8 @@ use bytemuck::Zeroable;
 use crate::decode::{Fields, Fragment, IpVersion, Packet, Place, widened};
 use crate::flow::entry::AddressPair;
 use crate::flow::key::FlowKey;
-use crate::flow::memory::{prefetch, prefetch_behind_to_write};
 use crate::flow::{KeyHash, KeyHasher};
+use crate::prefetch::{prefetch, prefetch_behind_to_write};
 use crate::time::Timestamp;
 
 /// Packets between asking for a place and writing to it.

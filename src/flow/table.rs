@@ -3,7 +3,8 @@
 //! Each packet goes through three steps, some packets apart: ask for its index line; probe the index and ask for the entry;
 //! update. So the memory of many packets is on its way at once, while others are worked on. A group of packets takes each
 //! step together, so that what a step needs stays in registers. Nothing is allocated per packet or per record once the
-//! table is warm.
+//! table is warm. Where most packets begin Flows that no other follows, as in a scan or a SYN flood, a Flow begins with half an entry
+//! (see the `entry` module).
 //!
 //! What is in a record does not depend on how packets are cut into batches nor on when the table sweeps:
 //! each packet is judged by the clock it carries, and a Flow that is swept late ended at its deadline all the same.
@@ -17,15 +18,17 @@ use bytemuck::Zeroable;
 use thiserror::Error;
 
 use crate::decode::tcp_flags;
-use crate::flow::entry::{AddressPair, Entries, FlowEntry, Head, WideCounts, fits_short, line};
+use crate::flow::entry::{AddressPair, Entries, FlowEntry, Head, WideCounts, fits_short};
 use crate::flow::expiry::Deadlines;
-use crate::flow::index::{Index, MOST_LINES, SECOND};
-use crate::flow::memory::{FRESH_AHEAD, HUGE_PAGE, Region, prefetch, prefetch_behind_to_write};
+use crate::flow::index::Index;
+use crate::flow::memory::{FRESH_AHEAD, HUGE_PAGE, Region};
 use crate::flow::observation::{GROUP, Observation, Seen};
 use crate::flow::record::{FlowRecord, RecordSink, WriteRecord};
+use crate::flow::slot::{MOST_LINES, NO_SLOT, SECOND, line};
 use crate::flow::upcoming::{Array, Progress, UpcomingMemory};
 use crate::flow::wheel::{NO_TIMER, Place, Taken, Wheel};
 use crate::flow::{EndReason, Observations, Timeouts};
+use crate::prefetch::{prefetch, prefetch_behind_to_write};
 use crate::time::Timestamp;
 
 /// Packets between asking for a packet's index line and probing it, and between that and its update.
@@ -38,7 +41,6 @@ const LINES_PER_PAGE: usize = HUGE_PAGE / size_of::<FlowEntry>();
 /// A flood that fills no more huge pages of entries, for its Flows end as fast as they come, is looked at again after so many
 /// packets.
 const CALM_AFTER: u64 = 64 * LINES_PER_PAGE as u64;
-const NO_SLOT: u32 = u32::MAX;
 /// A turn of the wheel is no longer than this, whatever the timeouts: a Flow then ends within a tenth of a second or two of
 /// its deadline. Timers further ahead are put back when they come up.
 const LONGEST_TURN_NANOS: u64 = 400_000_000_000;
@@ -359,7 +361,7 @@ impl FlowTable {
     fn begins_at(&mut self, batch: &Observations, packet: &Observation, at: usize) -> bool {
         if packet.is_ipv6() {
             self.begins_ipv6(batch, at)
-        } else if self.is_flooded {
+        } else if self.is_flooded && self.is_short_enough(packet) {
             self.begins_short(packet)
         } else {
             self.begins(packet, None)
@@ -382,10 +384,10 @@ impl FlowTable {
         self.begins_in::<false>(packet, pair)
     }
 
-    /// [`FlowTable::begins_at`] in a flood, if a short entry will do.
+    /// [`FlowTable::begins_at`] where a short entry will do.
     #[inline(never)]
     fn begins_short(&mut self, packet: &Observation) -> bool {
-        self.is_short_enough(packet) && self.begins_in::<true>(packet, None)
+        self.begins_in::<true>(packet, None)
     }
 
     /// Whether a short entry will do for the Flow that this packet begins: it fits, and no whole one lies idle.
@@ -662,7 +664,7 @@ impl FlowTable {
         self.begin_timed::<false>(slot, packet, timer, closing);
     }
 
-    /// [`FlowTable::begin_in`], or in a short entry, for a Flow that does not end at once; whether it is closing.
+    /// [`FlowTable::begin_in`], or in a short entry, for a Flow that does not end at once; `closing` says whether it will soon.
     #[inline(always)]
     fn begin_timed<const SHORT: bool>(
         &mut self,

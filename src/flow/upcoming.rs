@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::flow::memory::{HUGE_PAGE, PAGE, Pages};
 
-/// Slots that are made ready before they are used, in a flood.
-const SLOTS_AHEAD: usize = 1 << 16;
+/// Lines of entries that are made ready before they are used, in a flood, and as much of what goes with them.
+const LINES_AHEAD: usize = 1 << 16;
 /// Octets that are made ready at once: a tenth of a millisecond's work in small pages. A huge page comes whole with the first of
 /// its octets, and takes twice to four times that.
 const AT_ONCE: usize = 1 << 18;
@@ -128,7 +128,7 @@ impl UpcomingArray {
 }
 
 impl UpcomingMemory {
-    /// The memory of a table that tells its `progress`: its arrays, in the order of [`Array`], with the octets that a slot takes
+    /// The memory of a table that tells its `progress`: its arrays, in the order of [`Array`], with the octets that a line of entries takes
     /// there, and its index.
     pub(super) fn new(
         progress: Arc<Progress>,
@@ -136,7 +136,7 @@ impl UpcomingMemory {
         index: Pages,
     ) -> UpcomingMemory {
         let arrays =
-            arrays.map(|(pages, octets)| UpcomingArray { pages, ahead: SLOTS_AHEAD * octets, ready: 0 });
+            arrays.map(|(pages, octets)| UpcomingArray { pages, ahead: LINES_AHEAD * octets, ready: 0 });
         UpcomingMemory { progress, arrays, index, index_ready: 0, is_refused: false }
     }
 
@@ -188,7 +188,7 @@ mod tests {
     const OCTETS: usize = 64 << 20;
     const ENTRY: usize = 64;
     /// Of entries.
-    const AHEAD: usize = SLOTS_AHEAD * ENTRY;
+    const AHEAD: usize = LINES_AHEAD * ENTRY;
 
     fn upcoming() -> (Arc<Progress>, UpcomingMemory) {
         let progress = Arc::<Progress>::default();

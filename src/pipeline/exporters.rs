@@ -35,7 +35,8 @@ pub struct Destination {
 pub enum ExporterClock {
     /// The system's: messages that cross a network (RFC 7011 §3.1, Export Time).
     Wall,
-    /// The packets' own, so that the same capture gives the same octets, with one table; with more, the same records.
+    /// The packets' own, so that the same capture file gives the same octets, with one table; with more, or by a pipe that falls
+    /// silent in between, the same records.
     Packet,
 }
 

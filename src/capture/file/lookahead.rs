@@ -21,6 +21,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use memmap2::Mmap;
 
+use crate::prefetch::{CACHE_LINE, prefetch, prefetch_to_second_cache};
+
 /// Octets of an open file mapped at once: few mappings for a long file, since each that ends makes every thread forget where
 /// its memory is; and no more of it counted as this process's memory.
 const WINDOW: usize = 16 << 20;
@@ -30,9 +32,6 @@ const PIECE: usize = 2 << 20;
 /// Files looked ahead in at once: both directions of a line or two, each in a file of its own. What is asked for must
 /// stay in the second cache, of 1 or 2 MiB, until it is read, and it is a buffer a file.
 const MOST_FILES: usize = 4;
-/// Octets that one request brings.
-const CACHE_LINE: usize = 64;
-
 /// Device and inode of a file.
 pub(super) type Identity = (u64, u64);
 
@@ -127,8 +126,8 @@ impl Window {
 /// [`USUAL`] in any case.
 #[inline(always)]
 pub(super) fn ask_for(address: usize, length: usize) {
-    ask_for_line(address);
-    ask_for_line(address.wrapping_add(CACHE_LINE));
+    prefetch_to_second_cache(address);
+    prefetch_to_second_cache(address.wrapping_add(CACHE_LINE));
     if length > USUAL {
         ask_for_more(address, length);
     }
@@ -140,20 +139,8 @@ const USUAL: usize = 2 * CACHE_LINE;
 #[inline(never)]
 fn ask_for_more(address: usize, length: usize) {
     for from in (USUAL..length).step_by(CACHE_LINE) {
-        ask_for_line(address.wrapping_add(from));
+        prefetch_to_second_cache(address.wrapping_add(from));
     }
-}
-
-#[inline(always)]
-fn ask_for_line(address: usize) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-        // SAFETY: a prefetch reads nothing that the program could see and faults nowhere, whatever the address.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(std::ptr::without_provenance(address)) };
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = address;
 }
 
 /// How far ahead of the record that is walked over [`bring_near`] asks, in octets: some ten records cut to their headers.
@@ -163,18 +150,8 @@ const NEAR: usize = 1024;
 /// in the one behind it, and where a record begins is not known before the header of the one before has been waited for.
 #[inline(always)]
 pub(super) fn bring_near(unread: &[u8]) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        let ahead = unread.as_ptr().wrapping_add(NEAR).cast();
-        // SAFETY: a prefetch reads nothing that the program could see and faults nowhere, whatever the address.
-        unsafe {
-            _mm_prefetch::<_MM_HINT_T0>(ahead);
-            _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_byte_add(CACHE_LINE));
-        }
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = (unread, NEAR);
+    prefetch(unread, NEAR);
+    prefetch(unread, NEAR + CACHE_LINE);
 }
 
 #[cfg(all(test, target_os = "linux", target_arch = "x86_64"))]

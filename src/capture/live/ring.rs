@@ -12,6 +12,8 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::prefetch::prefetch;
+
 /// Octets that frames take up in a ring in a second at the most: 14.88 million of the least length, 10 Gbit/s, each with
 /// its header and alignment 144.
 const FASTEST_OCTETS_A_SECOND: f64 = 14.88e6 * 144.0;
@@ -100,17 +102,8 @@ fn arrivals(socket: &impl AsFd) -> io::Result<Arrivals> {
 pub fn prefetch_behind(frame: &[u8]) {
     /// Two to four frames on, and as much as one and its header take up.
     const AHEAD: [usize; 3] = [640, 704, 768];
-    let at = frame.as_ptr();
     for octets in AHEAD {
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: a prefetch reads nothing that the program could see, and of an address that is not mapped, behind the
-        // last block, it does nothing.
-        unsafe {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(octets).cast());
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = (at, octets);
+        prefetch(frame, octets);
     }
 }
 
