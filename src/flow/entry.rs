@@ -19,7 +19,7 @@ use crate::flow::memory::Region;
 use crate::flow::observation::{Observation, Seen};
 use crate::flow::record::{FLAG_COUNTS, FlowRecord};
 use crate::flow::slot::{SECOND, line};
-use crate::flow::wheel::Place;
+use crate::flow::wheel::{NO_TIMER, Place};
 use crate::time::Timestamp;
 
 /// Source and destination address of an IPv6 Flow.
@@ -51,7 +51,7 @@ pub(super) struct Head {
     key: FlowKey,
     /// Smallest packet timestamp, ns.
     pub(super) first: u64,
-    /// Where on the wheel the timer that counts is; [`NO_TIMER`](crate::flow::wheel::NO_TIMER) for none. A free slot keeps
+    /// Where on the wheel the timer that counts is; [`NO_TIMER`] for none. A free slot keeps
     /// it; in one that was never used it means nothing.
     pub(super) timer: u16,
     initial_flags: u16,
@@ -220,8 +220,8 @@ impl Head {
     }
 
     /// Makes this a free short entry that was never used.
-    pub(super) fn begin_free(&mut self, next: u32, timer: Place) {
-        *self = Head { timer, ..Head::zeroed() };
+    pub(super) fn begin_free(&mut self, next: u32) {
+        *self = Head { timer: NO_TIMER, ..Head::zeroed() };
         self.key.state = SHORT;
         self.free(next);
     }
@@ -505,7 +505,6 @@ impl Entries {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flow::wheel::NO_TIMER;
 
     #[test]
     fn an_entry_is_one_cache_line_and_a_short_one_half_of_it() {

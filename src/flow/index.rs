@@ -337,15 +337,23 @@ impl Index {
     /// Puts `new` in the place of `slot`, which is in the index.
     pub(super) fn replace(&mut self, slot: u32, new: u32) {
         let hash = self.hash(slot);
-        let home = self.home(hash);
-        for bucket in &mut self.region.as_mut_slice()[home..] {
+        let Some((_, bucket, cell)) = self.cell_of(self.home(hash), hash, slot) else {
+            debug_assert!(false, "slot {slot} is not in the index");
+            return;
+        };
+        bucket.slots[cell] = new;
+        self.set_hash(new, hash);
+    }
+
+    /// The cell of this hash and slot: how far its bucket is behind `home`, the hash's, the bucket, and the cell in it.
+    #[inline(always)]
+    fn cell_of(&mut self, home: usize, hash: u32, slot: u32) -> Option<(usize, &mut Bucket, usize)> {
+        for (beyond, bucket) in self.region.as_mut_slice()[home..].iter_mut().enumerate() {
             let mut bits = bucket.matches(hash);
             while bits != 0 {
                 let cell = bits.trailing_zeros() as usize;
                 if bucket.slot(cell) == slot {
-                    bucket.slots[cell] = new;
-                    self.set_hash(new, hash);
-                    return;
+                    return Some((beyond, bucket, cell));
                 }
                 bits &= bits - 1;
             }
@@ -353,31 +361,19 @@ impl Index {
                 break;
             }
         }
-        debug_assert!(false, "slot {slot} is not in the index");
+        None
     }
 
     /// Removes the cell of this hash and slot.
     #[inline]
     fn take_out(&mut self, hash: u32, slot: u32) -> bool {
         let home = self.home(hash);
-        for (beyond, bucket) in self.region.as_mut_slice()[home..].iter_mut().enumerate() {
-            let mut bits = bucket.matches(hash);
-            while bits != 0 {
-                let cell = bits.trailing_zeros() as usize;
-                if bucket.slot(cell) == slot {
-                    bucket.empty(cell);
-                    if beyond > 0 {
-                        self.came_back(home, home + beyond);
-                    }
-                    return true;
-                }
-                bits &= bits - 1;
-            }
-            if !bucket.goes_on() {
-                return false;
-            }
+        let Some((beyond, bucket, cell)) = self.cell_of(home, hash, slot) else { return false };
+        bucket.empty(cell);
+        if beyond > 0 {
+            self.came_back(home, home + beyond);
         }
-        false
+        true
     }
 
     /// Cells whose home is bucket `home` were removed from bucket `from`, behind it, or from there and between. Look-ups need no

@@ -3,8 +3,8 @@
 //! Each packet goes through three steps, some packets apart: ask for its index line; probe the index and ask for the entry;
 //! update. So the memory of many packets is on its way at once, while others are worked on. A group of packets takes each
 //! step together, so that what a step needs stays in registers. Nothing is allocated per packet or per record once the
-//! table is warm. Where most packets begin Flows that no other follows, as in a scan or a SYN flood, a Flow begins with half an entry
-//! (see the `entry` module).
+//! table is warm. Where most packets begin Flows that no other follows, as in a scan or a SYN flood, a Flow begins with half
+//! an entry (see the `entry` module).
 //!
 //! What is in a record does not depend on how packets are cut into batches nor on when the table sweeps:
 //! each packet is judged by the clock it carries, and a Flow that is swept late ended at its deadline all the same.
@@ -405,7 +405,7 @@ impl FlowTable {
         self.ask_for_fresh(slot);
         if SHORT {
             self.used_short += 1;
-            self.entries.head_mut(slot | SECOND).begin_free(self.free_short, NO_TIMER);
+            self.entries.head_mut(slot | SECOND).begin_free(self.free_short);
             self.free_short = slot | SECOND;
         }
         NO_TIMER

@@ -128,8 +128,8 @@ impl UpcomingArray {
 }
 
 impl UpcomingMemory {
-    /// The memory of a table that tells its `progress`: its arrays, in the order of [`Array`], with the octets that a line of entries takes
-    /// there, and its index.
+    /// The memory of a table that tells its `progress`: its arrays, in the order of [`Array`], with the octets that a line of
+    /// entries takes there, and its index.
     pub(super) fn new(
         progress: Arc<Progress>,
         arrays: [(Pages, usize); ARRAYS],
