@@ -27,6 +27,8 @@ const TAIL: usize = 64;
 /// Old buckets that move at each insertion while the index grows. Fewer would leave the others to fill up, and what overflows
 /// is dear to move.
 const MOVED_PER_INSERTION: usize = 4;
+/// Old buckets between asking for one, and for its new homes, and moving it.
+const MOVED_AHEAD: usize = 16;
 const SMALLEST: usize = 128;
 const SMALLEST_SHIFT: u32 = 32 - SMALLEST.trailing_zeros();
 /// Buckets in the smallest page there is.
@@ -467,6 +469,10 @@ impl Index {
         for _ in 0..count.min(self.unmoved) {
             self.unmoved -= 1;
             self.touch_new_homes();
+            let ahead = self.unmoved.saturating_sub(MOVED_AHEAD);
+            for bucket in [ahead, 2 * ahead, 2 * ahead + 1] {
+                prefetch(self.region.as_slice(), bucket);
+            }
             self.ask_for_hashes();
             if !self.move_into_empty(self.unmoved) {
                 self.move_any(self.unmoved);
