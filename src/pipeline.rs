@@ -1,7 +1,7 @@
 //! The pipeline: threads, channels, batches, routing by key, and the order of shutdown.
 //!
 //! ```text
-//! intake: read, decode, clock, hash ─batches─► shard: table ─record batches─► exporter, one a destination
+//! intake: read, decode, clock, hash, deal ─batches─► shard: table ─record batches─► exporter, one a destination
 //! ```
 //!
 //! Batches cross channels, not packets, and empty ones come back to be used again. A full channel makes
@@ -31,7 +31,7 @@ use self::shards::{Lane, Threads};
 use crate::capture::{CaptureDrops, Frame};
 use crate::decode::{self, Fragment, FragmentTable};
 use crate::export::MeteringStatistics;
-use crate::flow::observation::Put;
+use crate::flow::observation::DEALT;
 use crate::flow::{ClockStep, KeyHasher, ObservationClock, Observations, TableError, TableOptions};
 use crate::gauges::{Gauges, IntakeGauges};
 use crate::stats::{FrameCounts, RunReport};
@@ -148,10 +148,10 @@ struct Batch {
 /// The front of the pipeline: frames in, batches out to the shards.
 pub struct Pipeline {
     intake: Intake,
-    /// What waits for each table.
-    waiting: Vec<Observations>,
-    /// Packets in a batch.
-    batch: usize,
+    /// Packets as they are read.
+    read: Observations,
+    /// So many of them go on together: to the only table, or to be dealt out.
+    most_read: usize,
     stage: Stage,
     options: PipelineOptions,
     gauges: Arc<Gauges>,
@@ -171,33 +171,31 @@ struct Intake {
 enum Filled {
     /// There are no more frames.
     Ended,
-    /// The batch of this table is full.
-    Batch(usize),
-    /// Time has jumped back from `before` with a packet that is put into the first batch and not kept there.
+    /// The batch is full.
+    Batch,
+    /// Time has jumped back from `before` with a packet that is put into the batch and not kept there.
     Jumped { before: Timestamp },
 }
 
 impl Intake {
-    /// Takes frames until a batch has as many packets as it may have, or it stops at something else.
+    /// Takes frames until the batch has as many packets as it may have, or it stops at something else.
     #[inline(always)]
     fn fill<'a>(
         &mut self,
-        waiting: &mut [Observations],
-        batch: usize,
+        batch: &mut Observations,
+        most: usize,
         frames: &mut impl ExactSizeIterator<Item = Frame<'a>>,
     ) -> Filled {
-        let tables = waiting.len();
-        let Some((first, others)) = waiting.split_first_mut() else { return Filled::Ended };
-        let mut room = first.room(batch, &self.hasher);
+        let mut room = batch.room(most, &self.hasher);
         let (free, left, mut wire_octets) = (room.len(), frames.len(), 0);
         // Each frame is decoded where its packet stays, at least where there is one table.
         let filled = 'places: loop {
-            let Some(mut place) = room.next() else { break Filled::Batch(0) };
+            let Some(mut place) = room.next() else { break Filled::Batch };
             loop {
                 let Some(frame) = frames.next() else { break 'places Filled::Ended };
                 wire_octets += u64::from(frame.wire_length);
-                let Put { fragment, mut hash } = match decode::decode_into(&frame, || place.again()) {
-                    Ok(put) => put,
+                let fragment = match decode::decode_into(&frame, || place.again()) {
+                    Ok(fragment) => fragment,
                     Err(reason) => {
                         self.counts.ignore(reason, frame.timestamp, frame.wire_length);
                         continue;
@@ -208,29 +206,17 @@ impl Intake {
                     ClockStep::Jumped { before, .. } => break 'places Filled::Jumped { before },
                 }
                 if fragment != Fragment::Whole {
-                    hash = place.again().resolve(|packet| self.fragments.resolve(packet));
+                    place.again().resolve(|packet| self.fragments.resolve(packet));
                 }
-                if others.is_empty() {
-                    break;
-                }
-                match hash.shard(tables) {
-                    0 => break,
-                    table => {
-                        let other = &mut others[table - 1];
-                        other.push_put(place.again());
-                        if other.len() == batch {
-                            break 'places Filled::Batch(table);
-                        }
-                    }
-                }
+                break;
             }
         };
         let kept = match filled {
-            Filled::Batch(0) => free,
+            Filled::Batch => free,
             // The place that is not filled has been taken out of the room.
             _ => free - room.len() - 1,
         };
-        first.keep(kept);
+        batch.keep(kept);
         self.counts.frames += (left - frames.len()) as u64;
         self.counts.wire_octets += wire_octets;
         filled
@@ -245,9 +231,45 @@ enum Stage {
 
 struct Sharded {
     lanes: Vec<Lane>,
+    /// Where there are several tables, what waits for each.
+    dealt: Vec<Observations>,
+    /// The clock as it stood with the last packet that was dealt out. A table that heard a later one could end Flows that packets
+    /// still to be dealt belong to.
+    dealt_clock: Timestamp,
     /// Batches sent since every shard last heard the clock.
     since_clock: usize,
     threads: Threads,
+}
+
+impl Sharded {
+    fn new(lanes: Vec<Lane>, threads: Threads) -> Sharded {
+        let several = lanes.iter().filter(|_| lanes.len() > 1);
+        let dealt = several.map(|_| Observations::with_capacity(BATCH)).collect();
+        Sharded { lanes, dealt, dealt_clock: Timestamp::EPOCH, since_clock: 0, threads }
+    }
+
+    /// Deals packets, no more than are dealt together, out to the tables; full batches are sent.
+    fn deal(&mut self, read: &mut Observations, metering: &MeteringStatistics) {
+        for (lane, dealt) in self.lanes.iter_mut().zip(&mut self.dealt) {
+            if dealt.len() + read.len() > BATCH {
+                lane.send(dealt, self.dealt_clock, BatchEnd::More, metering);
+                self.since_clock += 1;
+            }
+        }
+        self.dealt_clock = read.clock().unwrap_or(self.dealt_clock);
+        read.deal(&mut self.dealt);
+        if self.since_clock >= 4 * self.lanes.len() {
+            // A shard whose Flows are quiet must still hear that time goes on.
+            self.send_all(self.dealt_clock, BatchEnd::More, metering);
+        }
+    }
+
+    fn send_all(&mut self, clock: Timestamp, end: BatchEnd, metering: &MeteringStatistics) {
+        for (lane, dealt) in self.lanes.iter_mut().zip(&mut self.dealt) {
+            lane.send(dealt, clock, end, metering);
+        }
+        self.since_clock = 0;
+    }
 }
 
 impl Pipeline {
@@ -276,13 +298,13 @@ impl Pipeline {
             {
                 let inline = Inline::new(meter(0)?, destinations, options.live);
                 let (threads, lane) = Threads::start_one(inline, hasher.clone())?;
-                Stage::Sharded(Sharded { lanes: vec![lane], since_clock: 0, threads })
+                Stage::Sharded(Sharded::new(vec![lane], threads))
             }
             Layout::Shards(_) => {
                 let meters = (0..tables).map(meter).collect::<Result<Vec<_>, _>>()?;
                 let (threads, mut lanes) = Threads::start(meters, destinations, &gauges, options.live)?;
                 let lanes = lanes.pop().expect("as many as intakes, one");
-                Stage::Sharded(Sharded { lanes, since_clock: 0, threads })
+                Stage::Sharded(Sharded::new(lanes, threads))
             }
         };
         let intake = Intake {
@@ -291,9 +313,13 @@ impl Pipeline {
             clock: ObservationClock::new(options.table.timeouts.active),
             hasher,
         };
-        let batch = if options.layout == Layout::Inline { INLINE_BATCH } else { BATCH };
-        let waiting = (0..tables).map(|_| Observations::with_capacity(batch)).collect();
-        Ok(Pipeline { intake, waiting, batch, stage, options, gauges, dropped: 0 })
+        let most_read = match options.layout {
+            Layout::Inline => INLINE_BATCH,
+            Layout::Shards(_) if tables == 1 => BATCH,
+            Layout::Shards(_) => DEALT,
+        };
+        let read = Observations::with_capacity(most_read);
+        Ok(Pipeline { intake, read, most_read, stage, options, gauges, dropped: 0 })
     }
 
     /// Takes frames, in the order they were captured.
@@ -314,9 +340,9 @@ impl Pipeline {
     fn take<'a>(&mut self, frames: impl ExactSizeIterator<Item = Frame<'a>>) {
         let mut frames = frames;
         loop {
-            match self.intake.fill(&mut self.waiting, self.batch, &mut frames) {
+            match self.intake.fill(&mut self.read, self.most_read, &mut frames) {
                 Filled::Ended => return,
-                Filled::Batch(table) => self.send(table),
+                Filled::Batch => self.send(),
                 Filled::Jumped { before } => self.jump(before),
             }
         }
@@ -327,38 +353,30 @@ impl Pipeline {
     #[cold]
     #[inline(never)]
     fn jump(&mut self, before: Timestamp) {
-        let mut packet = self.waiting[0].unkept();
+        let mut packet = self.read.unkept();
         self.intake.fragments.clear();
         self.flush(before, BatchEnd::Drain);
         self.intake.fragments.resolve(&mut packet);
         let hash = self.intake.hasher.hash(&packet);
-        let table = hash.shard(self.waiting.len());
-        self.waiting[table].push(&packet, self.intake.clock.now(), hash);
+        self.read.push(&packet, self.intake.clock.now(), hash);
     }
 
-    /// Hands a full batch to its table.
+    /// Hands on what was read.
     #[inline(never)]
-    fn send(&mut self, table: usize) {
+    fn send(&mut self) {
         let clock = self.intake.clock.now();
         let metering = self.intake.counts.metering;
         match &mut self.stage {
-            Stage::Inline(inline) => {
-                inline.take(&mut self.waiting[0], clock, BatchEnd::More, &metering);
-            }
-            Stage::Sharded(sharded) => {
-                let lane = &mut sharded.lanes[table];
-                let has_time = lane.is_caught_up();
-                lane.send(&mut self.waiting[table], clock, BatchEnd::More, &metering);
-                if has_time && sharded.threads.hashes {
+            Stage::Inline(inline) => inline.take(&mut self.read, clock, BatchEnd::More, &metering),
+            Stage::Sharded(Sharded { lanes, threads, .. }) if lanes.len() == 1 => {
+                let has_time = lanes[0].is_caught_up();
+                lanes[0].send(&mut self.read, clock, BatchEnd::More, &metering);
+                if has_time && threads.hashes {
                     // The shard keeps up: it hashes the next batch, and what is read comes that much faster.
-                    self.waiting[table].leave_unhashed();
-                }
-                sharded.since_clock += 1;
-                if sharded.since_clock >= 4 * self.waiting.len() && self.waiting.len() > 1 {
-                    // A shard whose Flows are quiet must still hear that time goes on.
-                    self.flush(clock, BatchEnd::More);
+                    self.read.leave_unhashed();
                 }
             }
+            Stage::Sharded(sharded) => sharded.deal(&mut self.read, &metering),
         }
     }
 
@@ -366,14 +384,13 @@ impl Pipeline {
     fn flush(&mut self, clock: Timestamp, end: BatchEnd) {
         let metering = self.intake.counts.metering;
         match &mut self.stage {
-            Stage::Inline(inline) => {
-                inline.take(&mut self.waiting[0], clock, end, &metering);
+            Stage::Inline(inline) => inline.take(&mut self.read, clock, end, &metering),
+            Stage::Sharded(Sharded { lanes, .. }) if lanes.len() == 1 => {
+                lanes[0].send(&mut self.read, clock, end, &metering);
             }
             Stage::Sharded(sharded) => {
-                for (lane, waiting) in sharded.lanes.iter_mut().zip(&mut self.waiting) {
-                    lane.send(waiting, clock, end, &metering);
-                }
-                sharded.since_clock = 0;
+                sharded.deal(&mut self.read, &metering);
+                sharded.send_all(clock, end, &metering);
             }
         }
     }

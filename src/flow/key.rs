@@ -93,31 +93,38 @@ impl FlowKey {
     }
 }
 
-/// The hash of a Flow Key.
+/// The hash of a Flow Key: it chooses the shard, the same for both directions, and the place in the shard's index. The lowest
+/// bit tells the directions apart.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct KeyHash {
-    /// Chooses the shard: the same for both directions.
-    route: u32,
-    /// Chooses the place in the shard's index; the lowest bit tells the directions apart.
-    index: u32,
-}
+pub struct KeyHash(u32);
 
 impl KeyHash {
     #[inline(always)]
     fn new(hash: u64, forward: bool) -> KeyHash {
-        KeyHash { route: hash as u32, index: (hash >> 32) as u32 & !1 | u32::from(forward) }
+        KeyHash((hash >> 32) as u32 & !1 | u32::from(forward))
+    }
+
+    /// The hash that has this place in an index.
+    #[inline(always)]
+    pub(super) fn of_index(index: u32) -> KeyHash {
+        KeyHash(index)
     }
 
     /// The shard, of `shards`, that this Flow and its opposite direction live in.
-    #[inline]
+    ///
+    /// It goes by all bits but the lowest. By some alone, which an index finds its buckets by or tells Flows apart by, parts of
+    /// each shard's index would stay empty.
+    #[inline(always)]
     pub fn shard(self, shards: usize) -> usize {
-        ((u64::from(self.route) * shards as u64) >> 32) as usize
+        // Fibonacci hashing: Knuth, The Art of Computer Programming, volume 3, section 6.4.
+        let mixed = (self.0 >> 1).wrapping_mul(0x9e37_79b9);
+        ((u64::from(mixed) * shards as u64) >> 32) as usize
     }
 
     /// The 32 bits that place the Flow in its shard's index.
     #[inline]
     pub(super) fn index(self) -> u32 {
-        self.index
+        self.0
     }
 }
 
@@ -214,11 +221,31 @@ mod tests {
             (back.source, back.destination) = (there.destination, there.source);
             (back.source_port, back.destination_port) = (80, 1000);
             let (there, back) = (hasher.hash(&there), hasher.hash(&back));
-            assert_eq!(there.route, back.route);
-            assert_eq!(there.index ^ back.index, 1);
+            assert_eq!(there.0 ^ back.0, 1);
             for shards in 1..9 {
                 assert_eq!(there.shard(shards), back.shard(shards));
                 assert!(there.shard(shards) < shards);
+            }
+        }
+    }
+
+    #[test]
+    fn shards_have_about_as_many_flows_each_and_those_of_each_are_all_over_its_index() {
+        for shards in [2, 3, 8, 255] {
+            // Of each shard, how many Flows come to each eighth of the home buckets, and of the tags.
+            let mut flows = vec![[[0_u32; 8]; 2]; shards];
+            let count = 4096 * shards as u32;
+            let hasher = KeyHasher::with_seed(7);
+            for number in 0..count {
+                let mut one = packet(0, IpVersion::V4, 1, 2);
+                one.source[..4].copy_from_slice(&number.to_be_bytes());
+                let hash = hasher.hash(&one);
+                let of_shard = &mut flows[hash.shard(shards)];
+                of_shard[0][(hash.index() >> 29) as usize] += 1;
+                of_shard[1][(hash.index() >> 1 & 7) as usize] += 1;
+            }
+            for eighth in flows.into_iter().flatten().flatten() {
+                assert!((350..700).contains(&eighth), "{eighth} of {shards} shards, 512 expected");
             }
         }
     }

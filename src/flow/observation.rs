@@ -18,6 +18,9 @@ use crate::time::Timestamp;
 /// Packets between asking for a place and writing to it.
 const AHEAD: usize = 32;
 
+/// Packets that are dealt out together: they, and where they go, stay in the first cache.
+pub const DEALT: usize = 256;
+
 /// Packets that a table takes through one step together.
 pub(super) const GROUP: usize = 16;
 
@@ -139,15 +142,36 @@ impl Observations {
         }
     }
 
-    /// Adds a packet that was put into another batch.
+    /// Adds its packets to the batches of several tables, each to that of its Flow, which there must be room in for all, and is
+    /// empty then.
+    ///
+    /// Not each as it is decoded: its table is a branch that is guessed wrong every other time, and what was just put together
+    /// field by field is waited for when it is copied.
     #[inline(never)]
-    pub fn push_put(&mut self, Next { packet, pair, .. }: Next<'_>) {
-        let at = self.next_place();
-        self.packets[at] = *packet;
-        if packet.is_ipv6() {
-            self.pairs[at] = *pair;
+    pub fn deal(&mut self, to: &mut [Observations]) {
+        debug_assert!(!self.is_unhashed);
+        let tables = to.len();
+        for (chunk, packets) in self.packets[..self.filled].chunks(DEALT).enumerate() {
+            // The place of each IPv6 packet, here and where it went.
+            let (mut ipv6, mut found) = ([(0_u16, 0_u32); DEALT], 0);
+            for (at, packet) in packets.iter().enumerate() {
+                let table = KeyHash::of_index(packet.hash).shard(tables);
+                let other = &mut to[table];
+                let place = &mut other.packets[other.filled..][..1];
+                prefetch_behind_to_write::<_, AHEAD>(&mut place[0]);
+                // In wide pieces; as a value it would be taken to its fields and put together again.
+                place.copy_from_slice(slice::from_ref(packet));
+                // Over that of the packet before, unless that was an IPv6 one.
+                ipv6[found] = (at as u16, other.filled as u32);
+                found += usize::from(packet.is_ipv6());
+                other.filled += 1;
+            }
+            for &(at, place) in &ipv6[..found] {
+                let table = KeyHash::of_index(packets[usize::from(at)].hash).shard(tables);
+                to[table].pairs[place as usize] = self.pairs[chunk * DEALT + usize::from(at)];
+            }
         }
-        self.filled += 1;
+        self.clear();
     }
 
     /// The packet that was put into the next place and is not in the batch.
@@ -214,7 +238,7 @@ impl Observations {
 impl Observation {
     /// Sets the hash of the packet's Flow Key, and gives it.
     #[inline(always)]
-    fn hash(&mut self, pair: &AddressPair, hasher: &KeyHasher) -> KeyHash {
+    fn hash(&mut self, pair: &AddressPair, hasher: &KeyHasher) {
         let key = &self.key;
         let ports = (key.source_port, key.destination_port);
         let hash = if key.is_ipv6() {
@@ -223,7 +247,6 @@ impl Observation {
             hasher.ipv4(key.source, key.destination, ports, key.protocol)
         };
         self.hash = hash.index();
-        hash
     }
 
     /// The packet, before it is hashed if it is a fragment: the place of its hash is that of the identification, which in a whole
@@ -289,15 +312,6 @@ pub struct Next<'a> {
     hasher: Option<&'a KeyHasher>,
 }
 
-/// What is known of a packet that has been put in its place.
-#[derive(Clone, Copy, Debug)]
-pub struct Put {
-    /// Whole, first or later fragment.
-    pub fragment: Fragment,
-    /// The hash of its Flow Key; of no meaning for a fragment, or if it is hashed later.
-    pub hash: KeyHash,
-}
-
 impl Next<'_> {
     /// The same place, to be used up.
     #[inline(always)]
@@ -314,11 +328,13 @@ impl Next<'_> {
     /// Gives the fragment that was put here its ports, by `resolve`, and then its hash.
     #[cold]
     #[inline(never)]
-    pub fn resolve(mut self, resolve: impl FnOnce(&mut Packet)) -> KeyHash {
+    pub fn resolve(mut self, resolve: impl FnOnce(&mut Packet)) {
         let mut packet = self.packet.packet(self.pair);
         resolve(&mut packet);
         packet.put_into(self.again());
-        self.hasher.map_or(KeyHash::default(), |hasher| self.packet.hash(self.pair, hasher))
+        if let Some(hasher) = self.hasher {
+            self.packet.hash(self.pair, hasher);
+        }
     }
 
     #[inline(always)]
@@ -329,7 +345,7 @@ impl Next<'_> {
         destination: [u8; 4],
         fields: Fields,
         hash: impl FnOnce(&KeyHasher) -> KeyHash,
-    ) -> Put {
+    ) -> Fragment {
         let Next { packet, hasher, .. } = self;
         // Field by field: a packet put together elsewhere and copied here is waited for when it is hashed.
         packet.timestamp = fields.timestamp;
@@ -347,20 +363,19 @@ impl Next<'_> {
         packet.fragment = fields.fragment;
         if fields.fragment != Fragment::Whole {
             packet.hash = fields.fragment_id;
-            return Put { fragment: fields.fragment, hash: KeyHash::default() };
+            return fields.fragment;
         }
         // Of what is in registers still.
-        let hash = hasher.map_or(KeyHash::default(), hash);
-        packet.hash = hash.index();
-        Put { fragment: Fragment::Whole, hash }
+        packet.hash = hasher.map_or(KeyHash::default(), hash).index();
+        Fragment::Whole
     }
 }
 
 impl Place for Next<'_> {
-    type Put = Put;
+    type Put = Fragment;
 
     #[inline(always)]
-    fn put_ipv4(self, source: [u8; 4], destination: [u8; 4], fields: Fields) -> Put {
+    fn put_ipv4(self, source: [u8; 4], destination: [u8; 4], fields: Fields) -> Fragment {
         let ports = (fields.source_port, fields.destination_port);
         self.put(IpVersion::V4, source, destination, fields, |hasher| {
             hasher.ipv4(source, destination, ports, fields.protocol)
@@ -368,7 +383,7 @@ impl Place for Next<'_> {
     }
 
     #[inline(always)]
-    fn put_ipv6(self, source: [u8; 16], destination: [u8; 16], fields: Fields) -> Put {
+    fn put_ipv6(self, source: [u8; 16], destination: [u8; 16], fields: Fields) -> Fragment {
         let ports = (fields.source_port, fields.destination_port);
         *self.pair = AddressPair { source, destination };
         // With their first four octets here, too, the addresses would be stored in pieces that the hash has to wait for.
@@ -405,6 +420,36 @@ impl<'a> Seen<'a> {
 mod tests {
     use super::*;
     use crate::flow::table::tests::packet;
+
+    #[test]
+    fn packets_that_are_dealt_out_come_to_the_table_of_their_hash_in_order_and_with_their_addresses() {
+        let hasher = KeyHasher::with_seed(3);
+        for tables in [2, 3, 7] {
+            let mut dealt = vec![Observations::with_capacity(3 * DEALT); tables];
+            let mut expected = vec![Vec::new(); tables];
+            for count in [1, DEALT - 1, DEALT, DEALT + 1] {
+                let mut read = Observations::with_capacity(count);
+                for number in 0..count {
+                    let version = if number % 3 == 0 { IpVersion::V6 } else { IpVersion::V4 };
+                    let packet = packet(number as u64, version, number as u8, (count % 251) as u8);
+                    let hash = hasher.hash(&packet);
+                    read.push(&packet, packet.timestamp, hash);
+                    expected[hash.shard(tables)].push((packet, hash.index()));
+                }
+                read.deal(&mut dealt);
+                assert!(read.is_empty());
+            }
+            for (dealt, expected) in dealt.iter().zip(expected) {
+                assert!(!expected.is_empty());
+                let hashes: Vec<_> = dealt.packets().iter().map(|packet| packet.hash).collect();
+                assert_eq!(hashes, expected.iter().map(|(_, hash)| *hash).collect::<Vec<_>>());
+                for (at, (packet, hash)) in expected.into_iter().enumerate() {
+                    let seen = dealt.packets()[at].packet(&dealt.pairs()[at]);
+                    assert_eq!(seen, Packet { fragment_id: hash, ..packet });
+                }
+            }
+        }
+    }
 
     #[test]
     fn packets_that_are_hashed_later_have_the_same_hashes() {
