@@ -1,5 +1,7 @@
 //! What a table is to do, in small and beside a plain one.
 
+mod room;
+
 use super::*;
 use crate::decode::{Fragment, IpVersion, Packet};
 use crate::flow::{ClockStep, FlowRecord, KeyHasher, ObservationClock};
