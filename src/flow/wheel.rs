@@ -232,6 +232,12 @@ impl Wheel {
         Some(slot)
     }
 
+    /// Timers that stand on the wheel.
+    #[cfg(test)]
+    pub(super) fn timers(&self) -> usize {
+        self.timers
+    }
+
     /// Whether timers that no longer count may outnumber those that do.
     #[inline]
     pub(super) fn wants_cleaning(&self, live: usize) -> bool {

@@ -638,3 +638,60 @@ fn closing_flows_leave_no_heap_of_stale_timers() {
     assert_eq!(bench.table.live(), 2560);
     assert!(bench.table.octets() < 2 << 20, "{}", bench.table.octets());
 }
+
+/// Lines of short entries: in how many none is live, the first, the second, both.
+fn lines_by_live(table: &FlowTable) -> [usize; 4] {
+    let mut lines = [0; 4];
+    for first in (0..table.used).filter(|&slot| table.entries.head(slot).is_short()) {
+        let [first, second] = [first, first | SECOND].map(|slot| table.entries.head(slot).is_live());
+        lines[usize::from(first) + 2 * usize::from(second)] += 1;
+    }
+    lines
+}
+
+#[test]
+fn cleaning_the_wheel_keeps_the_timers_of_live_flows_in_either_slot_of_a_line_and_no_others() {
+    let mut bench = Bench::new(seconds(60, 15, 0), 200_000);
+    let observe = |bench: &mut Bench, packets: Vec<Packet>| {
+        // In one batch, after which nothing expires.
+        bench.observe(&packets, packets.len() + 1);
+    };
+    // The very first, in a whole entry; then two in each line, the even ones second.
+    observe(&mut bench, vec![numbered(0, 10 * S, 0)]);
+    bench.floods = Some(u64::MAX);
+    observe(&mut bench, (1..=150_000).map(|n| numbered(n, 10 * S, tcp_flags::SYN)).collect());
+    // Of twenty, two remain alone in their line, one first and one second, two together, and one goes on in a whole entry.
+    let next = |number: u32| match number % 20 {
+        3 | 8 | 11 | 12 => None,
+        15 => Some(numbered(number, 10 * S, tcp_flags::ACK)),
+        _ => Some(numbered(number, 10 * S, tcp_flags::RST)),
+    };
+    observe(&mut bench, (1..=150_000).filter_map(next).collect());
+    // Where some were that were reset, Flows that came late: they end before the timers that are there.
+    observe(&mut bench, (200_000..210_000).map(|n| numbered(n, 5 * S, tcp_flags::SYN)).collect());
+    let live = 1 + 150_000 / 20 * 5 + 10_000;
+    assert_eq!(bench.table.live(), live);
+    assert_eq!(bench.table.wheel.timers(), 1 + 150_000 + 150_000 / 20 + 10_000);
+    assert!(bench.table.wheel.wants_cleaning(live));
+    let [_, first, second, both] = lines_by_live(&bench.table);
+    assert!(first.min(second).min(both) > 5_000, "{first} {second} {both}");
+
+    let reset = std::mem::take(&mut bench.records);
+    assert_eq!(reset.len(), 150_000 / 20 * 15);
+    let ended_at = |bench: &mut Bench, nanos| {
+        let mut records = Vec::new();
+        bench.table.expire(Timestamp::from_nanos(nanos), &mut |r: FlowRecord| records.push(r));
+        census(&bench.table);
+        records.iter().map(|r| (r.ended.nanos(), r.end_reason)).collect::<Vec<_>>()
+    };
+    assert_eq!(ended_at(&mut bench, 10 * S), []);
+    assert_eq!((bench.table.live(), bench.table.wheel.timers()), (live, live));
+    // Slots that were cleaned are as good as any.
+    observe(&mut bench, (300_000..310_000).map(|n| numbered(n, 10 * S, tcp_flags::SYN)).collect());
+    assert_eq!(bench.table.wheel.timers(), live + 10_000);
+    assert_eq!(ended_at(&mut bench, 20 * S - 1), []);
+    assert!(ended_at(&mut bench, 20 * S + S / 4) == [(20 * S, EndReason::Idle)].repeat(10_000));
+    assert_eq!(ended_at(&mut bench, 25 * S - 1), []);
+    assert!(ended_at(&mut bench, 25 * S + S / 4) == [(25 * S, EndReason::Idle)].repeat(live));
+    assert_eq!((bench.table.live(), bench.table.wheel.timers()), (0, 0));
+}
