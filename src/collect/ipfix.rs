@@ -2,10 +2,12 @@
 //!
 //! Templates are kept per Observation Domain, and a later definition of an id replaces the earlier one: a file may be
 //! several Transport Sessions one after the other. Elements of enterprises are named by the type information records of
-//! RFC 5610 where the file has them.
+//! RFC 5610 where the file has them (`naming`).
 //!
 //! A Message that breaks the rules ends the stream with an error; all records before it have been given by then. A Set
 //! whose template is not known is skipped and counted: that is what RFC 7011 §9 has a collector do.
+
+mod naming;
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -13,9 +15,9 @@ use std::io::{self, BufReader, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::registry;
+use self::naming::{Learned, number_names};
 use super::value::{Kind, Value};
-use crate::export::element::{self, CERT_PEN, REVERSE_PEN, VARIABLE};
+use crate::export::element::VARIABLE;
 use crate::export::text::write::hex;
 use crate::time::Timestamp;
 
@@ -30,11 +32,6 @@ const OPTIONS_TEMPLATE_SET: u16 = 3;
 const FIRST_DATA_SET: u16 = 256;
 /// The bit of an element id that says that an enterprise number follows (§3.2).
 const ENTERPRISE_BIT: u16 = 0x8000;
-/// The bit by which CERT marks the reverse direction of its own elements (RFC 5103 §6.2 leaves it to the enterprise).
-const CERT_REVERSE_BIT: u16 = 0x4000;
-/// Elements that one stream may name by type information records; a stream that names more is not an honest one.
-const MOST_LEARNED: usize = 65_536;
-
 /// Fields that the templates of one stream may have together: far more than any exporter has, and memory for about 100 MB.
 const MOST_FIELDS: usize = 1_000_000;
 
@@ -207,7 +204,7 @@ pub struct MessageReader<R> {
     templates: HashMap<(u32, u16), Arc<Template>>,
     /// Fields of all templates together.
     template_fields: usize,
-    learned: HashMap<(u32, u16), (Arc<str>, Kind)>,
+    learned: Learned,
     counts: Counts,
     ended: bool,
 }
@@ -241,7 +238,7 @@ impl<R: Read> MessageReader<R> {
             export_time: Timestamp::EPOCH,
             templates: HashMap::new(),
             template_fields: 0,
-            learned: HashMap::new(),
+            learned: Learned::default(),
             counts: Counts::default(),
             ended: false,
         }
@@ -419,7 +416,7 @@ impl<R: Read> MessageReader<R> {
         if template.learned < self.learned.len() {
             let mut named = Template::clone(template);
             for field in &mut named.fields {
-                name_learned(field, &self.learned);
+                self.learned.name(field);
             }
             number_names(&mut named.fields);
             named.learned = self.learned.len();
@@ -514,7 +511,7 @@ impl<R: Read> MessageReader<R> {
             self.at += 4;
             id &= !ENTERPRISE_BIT;
         }
-        Ok(named_field(enterprise, id, length, &self.learned))
+        Ok(self.learned.field(enterprise, id, length))
     }
 
     /// Reads the values of a record; false where what looked like one was padding.
@@ -542,7 +539,7 @@ impl<R: Read> MessageReader<R> {
         }
         if record.is_options() {
             self.counts.options_records += 1;
-            self.learn(record);
+            self.learned.learn(record);
         } else {
             self.counts.data_records += 1;
         }
@@ -570,29 +567,6 @@ impl<R: Read> MessageReader<R> {
         }
         let found = format!("the end of the set inside {}", field.name);
         self.malformed(begin, "data record", found, "whole records")
-    }
-
-    /// Takes the name of an element from a type information record (RFC 5610).
-    fn learn(&mut self, record: &DataRecord) {
-        let (Some(Value::Unsigned(enterprise)), Some(Value::Unsigned(id)), Some(Value::Text(name))) = (
-            record.value("privateEnterpriseNumber"),
-            record.value("informationElementId"),
-            record.value("informationElementName"),
-        ) else {
-            return;
-        };
-        let (Ok(enterprise), Ok(id)) = (u32::try_from(*enterprise), u16::try_from(*id)) else { return };
-        let id = id & !ENTERPRISE_BIT;
-        let data_type = record.value("informationElementDataType").and_then(Value::unsigned).unwrap_or(0);
-        // Names that cannot be read as one word help no one, and what has a row of its own needs no other.
-        let one_word =
-            !name.is_empty() && name.len() <= 255 && name.bytes().all(|octet| octet.is_ascii_graphic());
-        let known = known(enterprise, id).is_some() || enterprise == REVERSE_PEN;
-        if one_word && !known && self.learned.len() < MOST_LEARNED {
-            self.learned
-                .entry((enterprise, id))
-                .or_insert_with(|| (Arc::from(name.as_str()), Kind::of_data_type(data_type)));
-        }
     }
 
     fn u16(&self, at: usize) -> u16 {
@@ -646,61 +620,6 @@ impl<R: Read> Iterator for MessageReader<R> {
             Err(error) => Some(Err(error)),
         }
     }
-}
-
-/// The name and kind of an element that has a row.
-fn known(enterprise: u32, id: u16) -> Option<(&'static str, Kind)> {
-    match element::lookup(enterprise, id) {
-        Some(element) => Some((element.name, element.data_type.into())),
-        None => registry::lookup(enterprise, id),
-    }
-}
-
-fn named_field(
-    enterprise: u32,
-    id: u16,
-    length: u16,
-    learned: &HashMap<(u32, u16), (Arc<str>, Kind)>,
-) -> Field {
-    let (forward_enterprise, forward_id, reverse) = match enterprise {
-        REVERSE_PEN => (0, id, true),
-        CERT_PEN if id & CERT_REVERSE_BIT != 0 => (enterprise, id & !CERT_REVERSE_BIT, true),
-        _ => (enterprise, id, false),
-    };
-    let (name, kind): (Arc<str>, Kind) = match known(forward_enterprise, forward_id) {
-        Some((name, kind)) => (if reverse { reverse_name(name).into() } else { name.into() }, kind),
-        None if enterprise == 0 => (format!("id{id}").into(), Kind::Octets),
-        None => (format!("enterprise{enterprise}id{id}").into(), Kind::Octets),
-    };
-    let mut field =
-        Field { enterprise: forward_enterprise, id: forward_id, reverse, name, kind, length, occurrence: 1 };
-    name_learned(&mut field, learned);
-    field
-}
-
-fn name_learned(field: &mut Field, learned: &HashMap<(u32, u16), (Arc<str>, Kind)>) {
-    if let (false, Some((name, kind))) = (field.reverse, learned.get(&(field.enterprise, field.id))) {
-        (field.name, field.kind) = (name.clone(), *kind);
-    }
-}
-
-/// Numbers the fields of equal name.
-fn number_names(fields: &mut [Field]) {
-    let mut met: HashMap<Arc<str>, u16> = HashMap::with_capacity(fields.len());
-    for field in fields {
-        let occurrence = met.entry(field.name.clone()).or_default();
-        *occurrence += 1;
-        field.occurrence = *occurrence;
-    }
-}
-
-/// `reverseOctetDeltaCount` (RFC 5103 §6.1).
-fn reverse_name(name: &str) -> String {
-    let mut reverse = String::from("reverse");
-    let mut letters = name.chars();
-    reverse.extend(letters.next().map(|letter| letter.to_ascii_uppercase()));
-    reverse.push_str(letters.as_str());
-    reverse
 }
 
 #[cfg(test)]
