@@ -657,11 +657,13 @@ fn a_quiet_link_exports_on_time() {
     let (_folder, path) = folder();
     // More records than a message holds: the first one leaves with the records, the last one after its own delay.
     let flows = traffic(&path, 100, 1, 0);
-    for (interfaces, threads) in [(TAP, "1"), (TAP, "2"), ("tap0,lo", "1")] {
+    for (interfaces, threads, shards) in
+        [(TAP, "1", "0"), (TAP, "1", "3"), (TAP, "2", "1"), ("tap0,lo", "1", "1")]
+    {
         let collector = network.inside(|| UdpSocket::bind("127.0.0.1:0").expect("a port"));
         collector.set_read_timeout(Some(Duration::from_millis(2_500))).expect("a timeout");
         let to = format!("ipfix+udp://{}", collector.local_addr().expect("bound"));
-        let flags = ["--to", &to, "--idle-timeout", "1s", "--capture-threads", threads];
+        let flags = ["--to", &to, "--idle-timeout", "1s", "--capture-threads", threads, "--shards", shards];
         let sensor = Sensor::start(&network, interfaces, &flags);
         let sent = network.replay(&path, 1);
         let began = Instant::now(); // no earlier than the last packet
@@ -681,7 +683,7 @@ fn a_quiet_link_exports_on_time() {
         let ended = sensor.end(Signal::TERM);
         assert_eq!(ended.number("/records_by_end_reason/idle"), sent, "{}", ended.counts);
         eprintln!(
-            "{threads} capture threads on {interfaces}, quiet, idle timeout 1 s: first records after {:.2} s, the last \
+            "{threads} capture threads on {interfaces}, {shards} shards, quiet, idle timeout 1 s: first records after {:.2} s, the last \
              message of {} after {:.2} s; {}",
             record.as_secs_f64(),
             arrived.len(),

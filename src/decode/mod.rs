@@ -120,7 +120,7 @@ pub struct Fields {
 /// Where a decoded packet is put: a [`Packet`], or a place that keeps less of it. Each call sets all that the place keeps of
 /// addresses and fields.
 pub trait Place {
-    /// What the place becomes with a packet in it.
+    /// What is told of a packet that was put there.
     type Put;
     /// Puts an IPv4 packet.
     fn put_ipv4(self, source: [u8; 4], destination: [u8; 4], fields: Fields) -> Self::Put;

@@ -7,8 +7,8 @@
 //! read ([`Observations`]), which [`clock::ObservationClock`] keeps.
 //!
 //! ```text
-//! Packet ─ clock, hash ─► Observations ─ route ─► FlowTable ─► FlowRecord
-//!                                                 index (hash → slot) ─► entries ─► wheel (deadlines)
+//! Packet ─ clock, hash ─► Observations ─ deal ─► FlowTable ─► FlowRecord
+//!                                                index (hash → slot) ─► entries ─► wheel (deadlines)
 //! ```
 //!
 //! What a table keeps of its Flows lies in arrays that are reserved whole and become memory as they are used; a thread that

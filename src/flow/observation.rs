@@ -236,7 +236,7 @@ impl Observations {
 }
 
 impl Observation {
-    /// Sets the hash of the packet's Flow Key, and gives it.
+    /// Sets the hash of the packet's Flow Key.
     #[inline(always)]
     fn hash(&mut self, pair: &AddressPair, hasher: &KeyHasher) {
         let key = &self.key;

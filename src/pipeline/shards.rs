@@ -265,3 +265,113 @@ fn run_one_shard(
     }
     inline.finish(clock, &metering)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decode::IpVersion;
+    use crate::flow::observation::DEALT;
+    use crate::flow::table::tests::{packet, seconds};
+    use crate::flow::{KeyHash, TableOptions};
+    use crate::pipeline::Sharded;
+
+    const TABLES: usize = 3;
+
+    /// Packets of one Flow, each a nanosecond after the one before, to [`TABLES`] tables whose batches are looked at.
+    struct Busy {
+        sharded: Sharded,
+        shards: Vec<FromIntakes>,
+        hash: KeyHash,
+        nanos: u64,
+        /// Of each table, packets it was given and the clock it was told last.
+        given: [(usize, Timestamp); TABLES],
+    }
+
+    impl Busy {
+        fn new() -> Busy {
+            let options = TableOptions { timeouts: seconds(60, 15, 1), max_flows: 8 };
+            let (lanes, shards) = (0..TABLES)
+                .map(|_| {
+                    let meter = Meter::new(&options, &Arc::default()).unwrap();
+                    let (mut lanes, from) = to_shard(1, &meter);
+                    (lanes.pop().unwrap(), from)
+                })
+                .unzip();
+            let threads =
+                Threads { hashes: false, shards: Vec::new(), exporters: ExporterThreads::default() };
+            let hash = KeyHasher::with_seed(1).hash(&packet(0, IpVersion::V4, 1, 2));
+            let given = [(0, Timestamp::EPOCH); TABLES];
+            Busy { sharded: Sharded::new(lanes, threads), shards, hash, nanos: 0, given }
+        }
+
+        fn clock(&self) -> Timestamp {
+            Timestamp::from_nanos(self.nanos)
+        }
+
+        fn deal(&mut self, packets: usize) {
+            let mut read = Observations::with_capacity(DEALT);
+            for _ in 0..packets {
+                self.nanos += 1;
+                read.push(&packet(self.nanos, IpVersion::V4, 1, 2), self.clock(), self.hash);
+            }
+            self.sharded.deal(&mut read, &MeteringStatistics::default());
+            self.look(BatchEnd::More);
+        }
+
+        /// Takes the batches that there are; all are to end so.
+        fn look(&mut self, end: BatchEnd) {
+            for (from, (packets, clock)) in self.shards.iter_mut().zip(&mut self.given) {
+                while let Ok(batch) = from.from.try_recv() {
+                    assert_eq!(batch.end, end);
+                    assert!(batch.observations.len() <= BATCH);
+                    *packets += batch.observations.len();
+                    // A nanosecond a packet: it has heard of those it was given and of no others of its Flow.
+                    let table = self.hash.shard(TABLES);
+                    assert!(batch.clock >= *clock);
+                    assert!(
+                        batch.observations.is_empty() || batch.clock.nanos() == *packets as u64,
+                        "{table}"
+                    );
+                    *clock = batch.clock;
+                    from.done(batch.observations);
+                }
+                from.give_back();
+            }
+        }
+    }
+
+    #[test]
+    fn a_batch_dealt_out_is_sent_before_there_is_no_room_and_has_the_time_of_its_last_packet() {
+        let mut busy = Busy::new();
+        let table = busy.hash.shard(TABLES);
+        // As many as there is room for, exactly and but for one, and then one and two.
+        for (last, next) in [(DEALT, 1), (DEALT - 1, 2), (DEALT - 1, 1), (1, DEALT)] {
+            let before = busy.given[table].0;
+            let full = BATCH / DEALT - 1;
+            (0..full).for_each(|_| busy.deal(DEALT));
+            busy.deal(last);
+            assert_eq!(busy.given[table].0, before, "it has room");
+            let fits = last + next <= DEALT;
+            busy.deal(next);
+            let sent = if fits { 0 } else { full * DEALT + last };
+            assert_eq!(busy.given[table].0 - before, sent);
+            busy.sharded.send_all(busy.clock(), BatchEnd::Dry, &MeteringStatistics::default());
+            busy.look(BatchEnd::Dry);
+            assert_eq!(busy.given[table].0 as u64, busy.nanos);
+            assert_eq!(busy.given.map(|(_, clock)| clock), [busy.clock(); TABLES]);
+        }
+    }
+
+    #[test]
+    fn a_table_whose_flows_are_quiet_hears_the_time_while_another_is_busy() {
+        let mut busy = Busy::new();
+        let most = (4 * TABLES as u64 + 2) * BATCH as u64;
+        for _ in 0..20 * most / DEALT as u64 {
+            busy.deal(DEALT);
+            for (_, clock) in busy.given {
+                assert!(busy.nanos - clock.nanos() <= most, "{clock:?} at {}", busy.nanos);
+            }
+        }
+        assert!(busy.given.iter().filter(|(packets, _)| *packets == 0).count() == TABLES - 1);
+    }
+}
