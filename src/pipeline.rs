@@ -231,7 +231,7 @@ enum Stage {
 
 struct Sharded {
     lanes: Vec<Lane>,
-    /// Where there are several tables, what waits for each.
+    /// What waits for each of several tables; nothing with one, which takes what was read as it is.
     dealt: Vec<Observations>,
     /// The clock as it stood with the last packet that was dealt out. A table that heard a later one could end Flows that packets
     /// still to be dealt belong to.
@@ -246,6 +246,32 @@ impl Sharded {
         let several = lanes.iter().filter(|_| lanes.len() > 1);
         let dealt = several.map(|_| Observations::with_capacity(BATCH)).collect();
         Sharded { lanes, dealt, dealt_clock: Timestamp::EPOCH, since_clock: 0, threads }
+    }
+
+    /// Hands on what was read, or deals it out.
+    fn send(&mut self, read: &mut Observations, clock: Timestamp, metering: &MeteringStatistics) {
+        let [lane] = &mut *self.lanes else { return self.deal(read, metering) };
+        let has_time = lane.is_caught_up();
+        lane.send(read, clock, BatchEnd::More, metering);
+        if has_time && self.threads.hashes {
+            // The shard keeps up: it hashes the next batch, and what is read comes that much faster.
+            read.leave_unhashed();
+        }
+    }
+
+    /// Hands all that waits to the tables.
+    fn flush(
+        &mut self,
+        read: &mut Observations,
+        clock: Timestamp,
+        end: BatchEnd,
+        metering: &MeteringStatistics,
+    ) {
+        let [lane] = &mut *self.lanes else {
+            self.deal(read, metering);
+            return self.send_all(clock, end, metering);
+        };
+        lane.send(read, clock, end, metering);
     }
 
     /// Deals packets, no more than are dealt together, out to the tables; full batches are sent.
@@ -368,15 +394,7 @@ impl Pipeline {
         let metering = self.intake.counts.metering;
         match &mut self.stage {
             Stage::Inline(inline) => inline.take(&mut self.read, clock, BatchEnd::More, &metering),
-            Stage::Sharded(Sharded { lanes, threads, .. }) if lanes.len() == 1 => {
-                let has_time = lanes[0].is_caught_up();
-                lanes[0].send(&mut self.read, clock, BatchEnd::More, &metering);
-                if has_time && threads.hashes {
-                    // The shard keeps up: it hashes the next batch, and what is read comes that much faster.
-                    self.read.leave_unhashed();
-                }
-            }
-            Stage::Sharded(sharded) => sharded.deal(&mut self.read, &metering),
+            Stage::Sharded(sharded) => sharded.send(&mut self.read, clock, &metering),
         }
     }
 
@@ -385,13 +403,7 @@ impl Pipeline {
         let metering = self.intake.counts.metering;
         match &mut self.stage {
             Stage::Inline(inline) => inline.take(&mut self.read, clock, end, &metering),
-            Stage::Sharded(Sharded { lanes, .. }) if lanes.len() == 1 => {
-                lanes[0].send(&mut self.read, clock, end, &metering);
-            }
-            Stage::Sharded(sharded) => {
-                sharded.deal(&mut self.read, &metering);
-                sharded.send_all(clock, end, &metering);
-            }
+            Stage::Sharded(sharded) => sharded.flush(&mut self.read, clock, end, &metering),
         }
     }
 

@@ -469,10 +469,7 @@ impl Index {
         for _ in 0..count.min(self.unmoved) {
             self.unmoved -= 1;
             self.touch_new_homes();
-            let ahead = self.unmoved.saturating_sub(MOVED_AHEAD);
-            for bucket in [ahead, 2 * ahead, 2 * ahead + 1] {
-                prefetch(self.region.as_slice(), bucket);
-            }
+            self.ask_for_buckets();
             self.ask_for_hashes();
             if !self.move_into_empty(self.unmoved) {
                 self.move_any(self.unmoved);
@@ -490,6 +487,15 @@ impl Index {
         let last = 2 * self.unmoved + 1;
         if (last + 1).is_multiple_of(BUCKETS_PER_PAGE) && last >= self.homes() / 2 + TAIL {
             self.region.as_mut_slice()[last] = Bucket::zeroed();
+        }
+    }
+
+    /// Asks for a bucket that moves some buckets later, and for its new homes.
+    #[inline(always)]
+    fn ask_for_buckets(&self) {
+        let ahead = self.unmoved.saturating_sub(MOVED_AHEAD);
+        for bucket in [ahead, 2 * ahead, 2 * ahead + 1] {
+            prefetch(self.region.as_slice(), bucket);
         }
     }
 
