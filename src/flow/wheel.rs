@@ -13,6 +13,7 @@ use std::io;
 use bytemuck::{Pod, Zeroable};
 
 use super::memory::{Pages, Region};
+use crate::prefetch::{CACHE_LINE, prefetch_to_second_cache};
 
 /// Ticks in one turn.
 const TICKS: u64 = 4096;
@@ -23,6 +24,9 @@ const TIMERS_PER_CHUNK: usize = 31;
 /// Timers that are taken at once: enough that what they name can be asked for well ahead.
 const MOST_TAKEN: usize = 16 * TIMERS_PER_CHUNK;
 const NO_CHUNK: u32 = u32::MAX;
+
+/// Ticks ahead of which timers are asked for.
+const ASKED_AHEAD: u64 = 4;
 
 /// A place on the wheel: the tick modulo a turn.
 pub(super) type Place = u16;
@@ -46,6 +50,7 @@ struct Chunk {
     /// The chunk after this one, which is full; of a free chunk, the next free one.
     next: u32,
 }
+const _: () = assert!(size_of::<Chunk>() == 2 * CACHE_LINE);
 
 /// The timers of a place: the chunk that is being filled, and how many are in it.
 ///
@@ -178,6 +183,20 @@ impl Wheel {
             self.tick += 1;
         }
         None
+    }
+
+    /// Asks for the timers that come up next: they were written long ago.
+    #[inline]
+    pub(super) fn ask_for_next(&self) {
+        let chunks = self.chunks.as_slice();
+        for tick in self.tick + 1..=self.tick + ASKED_AHEAD {
+            let head = self.heads[(tick % TICKS) as usize];
+            if let Some(chunk) = chunks.get(head.chunk as usize) {
+                let address = std::ptr::from_ref(chunk).addr();
+                prefetch_to_second_cache(address);
+                prefetch_to_second_cache(address + CACHE_LINE);
+            }
+        }
     }
 
     /// The place that comes up first of those that have timers.

@@ -20,9 +20,9 @@ use crate::stats::{DestinationReport, RecordCounts};
 use crate::time::Timestamp;
 
 /// Batches that may wait for a shard.
-const WAITING_BATCHES: usize = 16;
+const WAITING_BATCHES: usize = 24;
 /// Empty batches that a busy shard gives back at once: an intake that waits for one is then woken up for several.
-const GIVEN_BACK: usize = 4;
+const GIVEN_BACK: usize = 12;
 
 /// Batches of capture files that a shard with nothing to do is woken up for: where reading takes longer than metering, waking
 /// the shard for each batch would cost the reader a tenth of its time.

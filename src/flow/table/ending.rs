@@ -111,6 +111,7 @@ impl FlowTable {
                 self.timer_came_up(slot, place, clock, sink);
             }
         }
+        self.wheel.ask_for_next();
         if self.wheel.wants_cleaning(self.live()) {
             let entries = &mut self.entries;
             self.wheel.clean(|place, taken| {
