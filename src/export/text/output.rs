@@ -11,6 +11,7 @@ use std::time::Duration;
 use log::{error, warn};
 
 use super::TextError;
+use crate::export::clock::last_done;
 use crate::export::transport::file::moved_away;
 use crate::export::{Delivery, Tally};
 use crate::flow::FlowRecord;
@@ -30,7 +31,7 @@ pub(crate) struct Output {
     name: String,
     buffer: Vec<u8>,
     waiting: Tally,
-    last_flush: Timestamp,
+    last_flush: Option<Timestamp>,
     delivery: Delivery,
     failure: Option<String>,
     pipe_closed: Arc<AtomicBool>,
@@ -59,7 +60,7 @@ impl Output {
             name: name.into(),
             buffer: Vec::with_capacity(PIECE_OCTETS + 4096),
             waiting: Tally::default(),
-            last_flush: Timestamp::EPOCH,
+            last_flush: None,
             delivery: Delivery::default(),
             failure: None,
             pipe_closed: Arc::new(AtomicBool::new(false)),
@@ -109,8 +110,9 @@ impl Output {
 
     /// Writes what has waited long enough.
     pub(crate) fn tick(&mut self, now: Timestamp) {
-        if now.since(self.last_flush) >= LONGEST_WAIT {
-            self.last_flush = now;
+        let last = last_done(&mut self.last_flush, now);
+        if now.since(last) >= LONGEST_WAIT {
+            self.last_flush = Some(now);
             self.flush();
         }
     }

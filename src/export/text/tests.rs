@@ -117,6 +117,10 @@ fn text(format: TextFormat, options: &TextOptions, records: &[FlowRecord]) -> St
     written.text()
 }
 
+fn at(millis: u64) -> Timestamp {
+    Timestamp::from_nanos(millis * 1_000_000)
+}
+
 fn utc(width: impl Into<Option<u16>>) -> TextOptions {
     TextOptions { utc: true, terminal_width: width.into(), ..TextOptions::default() }
 }
@@ -388,10 +392,29 @@ fn a_slow_stream_is_written_when_a_second_has_passed() {
     let options = TextOptions { sort_limit: 0, ..utc(80) };
     let mut exporter = TextExporter::new(TextFormat::Table, output, &options);
     exporter.export(&[ipv4_record()]);
+    exporter.tick(at(0), &MeteringStatistics::default());
     assert_eq!(written.text(), "");
-    exporter.tick(Timestamp::from_nanos(1_000_000_000), &MeteringStatistics::default());
+    exporter.tick(at(1_000), &MeteringStatistics::default());
     assert!(written.text().starts_with("Flows in order of arrival, times in UTC\n"), "{}", written.text());
     assert_eq!(exporter.delivery().sent.records, 1);
+}
+
+#[test]
+fn a_clock_that_steps_back_keeps_no_record_waiting_for_longer_than_a_second() {
+    const HOUR_MILLIS: u64 = 3_600_000;
+    let (output, written) = Written::output();
+    let mut exporter = TextExporter::new(TextFormat::Csv, output, &utc(None));
+    let mut lines_at = |millis| {
+        exporter.tick(at(millis), &MeteringStatistics::default());
+        let lines = written.text().lines().count();
+        exporter.export(&[ipv4_record()]);
+        lines
+    };
+    assert_eq!(lines_at(2 * HOUR_MILLIS), 0);
+    assert_eq!(lines_at(2 * HOUR_MILLIS + 1_000), 2, "the header and a record");
+    assert_eq!(lines_at(HOUR_MILLIS), 2, "the second begins where the clock stands now");
+    assert_eq!(lines_at(HOUR_MILLIS + 999), 2);
+    assert_eq!(lines_at(HOUR_MILLIS + 1_000), 5);
 }
 
 #[test]
