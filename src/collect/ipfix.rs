@@ -8,14 +8,15 @@
 //! whose template is not known is skipped and counted: that is what RFC 7011 §9 has a collector do.
 
 mod naming;
+mod templates;
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufReader, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use self::naming::{Learned, number_names};
+use self::templates::Templates;
 use super::value::{Kind, Value};
 use crate::export::element::VARIABLE;
 use crate::export::text::write::hex;
@@ -32,7 +33,8 @@ const OPTIONS_TEMPLATE_SET: u16 = 3;
 const FIRST_DATA_SET: u16 = 256;
 /// The bit of an element id that says that an enterprise number follows (§3.2).
 const ENTERPRISE_BIT: u16 = 0x8000;
-/// Fields that the templates of one stream may have together: far more than any exporter has, and memory for about 100 MB.
+/// Fields that the templates of one stream may have at one time: far more than any exporter has, and memory for about
+/// 100 MB, or 230 MB where each template has but one.
 const MOST_FIELDS: usize = 1_000_000;
 
 /// Whether these octets could begin a text: UTF-8, which may be cut at their end, without control characters.
@@ -201,9 +203,7 @@ pub struct MessageReader<R> {
     template: Option<Arc<Template>>,
     observation_domain: u32,
     export_time: Timestamp,
-    templates: HashMap<(u32, u16), Arc<Template>>,
-    /// Fields of all templates together.
-    template_fields: usize,
+    templates: Templates,
     learned: Learned,
     counts: Counts,
     ended: bool,
@@ -236,8 +236,7 @@ impl<R: Read> MessageReader<R> {
             template: None,
             observation_domain: 0,
             export_time: Timestamp::EPOCH,
-            templates: HashMap::new(),
-            template_fields: 0,
+            templates: Templates::default(),
             learned: Learned::default(),
             counts: Counts::default(),
             ended: false,
@@ -410,7 +409,7 @@ impl<R: Read> MessageReader<R> {
     }
 
     fn data_set(&mut self, id: u16) {
-        let Some(template) = self.templates.get_mut(&(self.observation_domain, id)) else {
+        let Some(template) = self.templates.get_mut(self.observation_domain, id) else {
             return self.skip_set(id);
         };
         if template.learned < self.learned.len() {
@@ -437,12 +436,9 @@ impl<R: Read> MessageReader<R> {
         self.at += 4;
         if count == 0 {
             if id == set_id {
-                let options = set_id == OPTIONS_TEMPLATE_SET;
-                let domain = self.observation_domain;
-                self.templates
-                    .retain(|key, template| key.0 != domain || (template.scope_fields > 0) != options);
+                self.templates.withdraw_all(self.observation_domain, set_id == OPTIONS_TEMPLATE_SET);
             } else {
-                self.templates.remove(&(self.observation_domain, id));
+                self.templates.withdraw(self.observation_domain, id);
             }
             return Ok(());
         }
@@ -480,19 +476,18 @@ impl<R: Read> MessageReader<R> {
                 "a field of at least one octet",
             );
         }
+        // Room for fields of no octets is not counted, so it is not kept.
+        fields.shrink_to_fit();
         number_names(&mut fields);
         // A scope of no octets is still a scope.
         let scope_fields = if scope_fields > 0 { (scope_fields - empty_scope_fields).max(1) } else { 0 };
         let template = Template { id, scope_fields, fields, shortest, learned: self.learned.len() };
-        self.template_fields += template.fields.len();
-        if let Some(earlier) = self.templates.insert((self.observation_domain, id), Arc::new(template)) {
-            self.template_fields -= earlier.fields.len();
-        }
-        if self.template_fields > MOST_FIELDS {
+        self.templates.insert(self.observation_domain, template);
+        if self.templates.fields() > MOST_FIELDS {
             return self.malformed(
                 begin,
                 "fields of all templates",
-                self.template_fields,
+                self.templates.fields(),
                 format!("up to {MOST_FIELDS}"),
             );
         }

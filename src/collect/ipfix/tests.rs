@@ -191,6 +191,52 @@ fn a_withdrawn_template_is_not_known_any_more_and_a_new_definition_takes_its_pla
 }
 
 #[test]
+fn templates_that_are_gone_do_not_count_towards_the_most_fields_of_a_stream() {
+    const FIELDS: usize = 10_000;
+    let fields = [(0, 1, 4); FIELDS];
+    let options = |id| {
+        let specifiers = (0..FIELDS).flat_map(|_| [149, 4]);
+        set(3, &be(&[id, FIELDS as u16, 1].into_iter().chain(specifiers).collect::<Vec<_>>()))
+    };
+    let data = message(1, &[template(300, &[(0, 1, 4)]), set(300, &[0, 0, 0, 7])]);
+    // Each round has a template of its own and is rid of it: half as many again as may be kept.
+    let rounds = MOST_FIELDS / FIELDS * 3 / 2;
+    type Round<'a> = &'a dyn Fn(u16) -> Vec<Vec<u8>>;
+    let one_of_each: [(&str, Round<'_>); 5] = [
+        ("withdrawn", &|id| vec![template(id, &fields), set(2, &be(&[id, 0]))]),
+        ("an options template withdrawn", &|id| vec![options(id), set(3, &be(&[id, 0]))]),
+        ("all withdrawn", &|id| vec![template(id, &fields), set(2, &be(&[2, 0]))]),
+        ("all options templates withdrawn", &|id| vec![options(id), set(3, &be(&[3, 0]))]),
+        ("replaced", &|id| {
+            vec![template(999, &fields), template(999, &[(0, 1, 4)]), template(id, &[(0, 2, 4)])]
+        }),
+    ];
+    for (how, round) in one_of_each {
+        let mut octets: Vec<u8> = (0..rounds).flat_map(|n| message(1, &round(1_000 + n as u16))).collect();
+        octets.extend(&data);
+        let (records, error, _) = read(&octets);
+        assert!(error.is_none(), "{how}: {error:?}");
+        assert_eq!(records.len(), 1, "{how}");
+    }
+    // As many as may be kept are, whichever domain they are of, and not one field more.
+    let mut octets = data.clone();
+    octets.extend((0..MOST_FIELDS / FIELDS).flat_map(|n| message(2, &[template(1_000 + n as u16, &fields)])));
+    let (records, error, _) = read(&octets);
+    assert_eq!(records.len(), 1);
+    let error = error.expect("an error").to_string();
+    assert!(error.ends_with(": fields of all templates: found 1000001, allowed up to 1000000"), "{error}");
+    assert!(read(&octets[data.len()..]).1.is_none());
+}
+
+#[test]
+fn fields_of_no_octets_take_no_memory() {
+    let mut fields = vec![(0, 1, 0); 10_000];
+    fields.push((0, 1, 4));
+    let record = &whole(&message(1, &[template(256, &fields), set(256, &[0, 0, 0, 7])]))[0];
+    assert!(record.template.fields.capacity() < 10, "{}", record.template.fields.capacity());
+}
+
+#[test]
 fn a_type_information_record_names_the_elements_of_an_enterprise() {
     // RFC 5610: informationElementDataType 339, Id 303, privateEnterpriseNumber 346, Name 341.
     let types = set(3, &be(&[400, 4, 2, 346, 4, 303, 2, 339, 1, 341, VARIABLE]));
