@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use super::buffer::Buffer;
+use super::pcapng::MOST_INTERFACES;
 use super::{LONGEST_FRAME, STANDARD_INPUT};
 use crate::capture::LinkType;
 use crate::capture::filter::Refusal;
@@ -89,6 +90,9 @@ pub enum Reason {
         /// What its fields take, in octets.
         needed: u64,
     },
+    /// More interface description blocks in a pcapng section than are kept; this is the number of the one at fault.
+    #[error("interface description block number {0} of its section, at most {MOST_INTERFACES} are allowed")]
+    TooManyInterfaces(usize),
     /// A packet block whose interface no block of its section describes.
     #[error("interface {found}, its section has described {described}")]
     Interface {

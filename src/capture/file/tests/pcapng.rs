@@ -6,6 +6,7 @@ use super::captures::{BIG, LITTLE, pcapng_of_everything};
 use super::{Short, read_octets, read_stream};
 use crate::capture::file::Reason;
 use crate::capture::file::input::Input;
+use crate::capture::file::pcapng::MOST_INTERFACES;
 use crate::capture::file::reader::Reader;
 
 #[test]
@@ -101,4 +102,28 @@ fn a_length_field_alone_takes_no_memory() {
     assert!(reader.buffer_capacity() <= 1 << 18);
     let told = "stream: offset 28: block cut off: 4294967295 octets needed, 1020 left";
     assert_eq!(reader.finish().unwrap().to_string(), told);
+}
+
+#[test]
+fn a_section_describes_65536_interfaces_and_no_more() {
+    for order in [LITTLE, BIG] {
+        let interface = order.interface(1, 0, &[]);
+        let section = |interfaces: usize| {
+            let last = order.enhanced(interfaces as u32 - 1, 7, 3, &[1, 2, 3]);
+            [order.section(), interface.repeat(interfaces), last].concat()
+        };
+        // Each section counts anew.
+        let sound = [section(2), section(MOST_INTERFACES), section(3)].concat();
+        let (frames, failure) = read_octets(&sound);
+        assert!(failure.is_none(), "{failure:?}");
+        assert_eq!(frames.iter().map(|frame| frame.interface).collect::<Vec<_>>(), [1, 65_535, 2]);
+        // What was read before one too many is given; nothing behind it is.
+        let (frames, failure) = read_octets(&[&sound, &section(MOST_INTERFACES + 1)[..]].concat());
+        assert_eq!(frames.len(), 3);
+        let told = format!(
+            "stream: offset {}: interface description block number 65537 of its section, at most 65536 are allowed",
+            sound.len() + order.section().len() + MOST_INTERFACES * interface.len()
+        );
+        assert_eq!(failure.unwrap().to_string(), told);
+    }
 }
