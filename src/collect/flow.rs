@@ -259,9 +259,8 @@ impl Direction {
     fn times(&self, export_time: Timestamp, system_init: Option<Timestamp>) -> (Timestamp, Timestamp) {
         let told = |exact: &[Option<Timestamp>; 4], before_export_us: Option<u64>, uptime_ms: Option<u64>| {
             let exact = exact.iter().flatten().next().copied();
-            let before_export = before_export_us.map(|micros| {
-                Timestamp::from_nanos(export_time.nanos().saturating_sub(micros.saturating_mul(1000)))
-            });
+            let before_export =
+                before_export_us.map(|micros| export_time.minus(Duration::from_micros(micros)));
             let uptime =
                 system_init.zip(uptime_ms).map(|(init, millis)| init.plus(Duration::from_millis(millis)));
             exact.or(before_export).or(uptime)
@@ -272,8 +271,8 @@ impl Direction {
         match (start, end) {
             (Some(start), Some(end)) => (start, end),
             (Some(start), None) => (start, start.plus(lasted)),
-            (None, Some(end)) => (minus(end, lasted), end),
-            (None, None) => (minus(export_time, lasted), export_time),
+            (None, Some(end)) => (end.minus(lasted), end),
+            (None, None) => (export_time.minus(lasted), export_time),
         }
     }
 
@@ -311,10 +310,6 @@ impl Direction {
 
 fn is_icmp(record: &FlowRecord) -> bool {
     matches!((record.ip_version, record.protocol), (IpVersion::V4, 1) | (IpVersion::V6, 58))
-}
-
-fn minus(time: Timestamp, earlier: Duration) -> Timestamp {
-    Timestamp::from_nanos(time.nanos().saturating_sub(u64::try_from(earlier.as_nanos()).unwrap_or(u64::MAX)))
 }
 
 /// A number in fewer octets; what does not fit was sent in more octets than the element has, and counts as 0.

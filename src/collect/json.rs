@@ -8,11 +8,6 @@ use crate::export::text::write::{UtcTimes, hex, integer, ipv4, ipv6};
 /// its name. A name that comes again has `_2`, `_3` … added, since a JSON object holds a name once.
 ///
 /// Integers are numbers, addresses and times text (RFC 3339, UTC), octets hexadecimal digits.
-pub fn json_line(record: &DataRecord, out: &mut Vec<u8>) {
-    let mut times = UtcTimes::default();
-    line(record, &mut times, out);
-}
-
 pub(super) fn line(record: &DataRecord, times: &mut UtcTimes, out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"exportTime\":\"");
     times.rfc3339(out, record.export_time, 0);

@@ -12,6 +12,5 @@ pub mod value;
 
 pub use flow::to_flow_records;
 pub use ipfix::{DataRecord, Field, MessageReader, ReadError, Template};
-pub use json::json_line;
 pub use print::Printer;
 pub use value::Value;

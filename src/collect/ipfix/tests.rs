@@ -1,8 +1,9 @@
 //! The reader against octets written by hand from RFC 7011 and RFC 5103, cut at every octet, and damaged.
 
 use super::*;
-use crate::collect::{json_line, to_flow_records};
+use crate::collect::{json, to_flow_records};
 use crate::decode::IpVersion;
+use crate::export::text::write::UtcTimes;
 use crate::flow::{EndReason, FlowRecord};
 
 fn read(octets: &[u8]) -> (Vec<DataRecord>, Option<ReadError>, Counts) {
@@ -29,7 +30,7 @@ fn refused(octets: &[u8]) -> String {
 
 fn json(record: &DataRecord) -> serde_json::Value {
     let mut out = Vec::new();
-    json_line(record, &mut out);
+    json::line(record, &mut UtcTimes::default(), &mut out);
     assert_eq!(out.pop(), Some(b'\n'));
     serde_json::from_slice(&out).unwrap()
 }
