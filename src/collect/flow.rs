@@ -309,7 +309,7 @@ impl Direction {
 }
 
 fn is_icmp(record: &FlowRecord) -> bool {
-    matches!((record.ip_version, record.protocol), (IpVersion::V4, 1) | (IpVersion::V6, 58))
+    record.protocol == record.ip_version.icmp()
 }
 
 /// A number in fewer octets; what does not fit was sent in more octets than the element has, and counts as 0.

@@ -16,6 +16,7 @@ mod transport;
 mod differential;
 
 pub use fragment::FragmentTable;
+pub(crate) use transport::{TCP, has_ports};
 
 use self::link::NO_VLAN;
 use crate::capture::{Frame, LinkType};
@@ -52,6 +53,17 @@ pub enum IpVersion {
     V4 = 4,
     /// IPv6.
     V6 = 6,
+}
+
+impl IpVersion {
+    /// The protocol number of the ICMP that belongs to this version.
+    #[inline(always)]
+    pub(crate) const fn icmp(self) -> u8 {
+        match self {
+            IpVersion::V4 => transport::ICMP,
+            IpVersion::V6 => transport::ICMPV6,
+        }
+    }
 }
 
 /// What a packet is a part of.

@@ -7,7 +7,7 @@
 use etherparse::IpNumber;
 
 /// TCP, RFC 9293.
-pub(super) const TCP: u8 = IpNumber::TCP.0;
+pub(crate) const TCP: u8 = IpNumber::TCP.0;
 /// UDP, RFC 768.
 pub(super) const UDP: u8 = IpNumber::UDP.0;
 /// DCCP, RFC 4340 §5.1.
@@ -51,6 +51,11 @@ static FLAG_BITS: [u16; 256] = {
     bits
 };
 const NO_PORTS: u16 = u16::MAX;
+
+/// Whether ports are read of packets of `protocol`.
+pub(crate) fn has_ports(protocol: u8) -> bool {
+    FLAG_BITS[usize::from(protocol)] != NO_PORTS
+}
 
 /// Reads the header of a `protocol` that has ports at the start of `octets`; none of another one.
 #[inline(always)]

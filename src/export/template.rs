@@ -141,15 +141,6 @@ pub enum Form {
 
 const FORMS: [Form; 3] = [Form::Plain, Form::WideFlags, Form::Icmp];
 
-/// The number of ICMP over this version of IP.
-#[inline(always)]
-fn icmp(ip_version: IpVersion) -> u8 {
-    match ip_version {
-        IpVersion::V4 => 1,
-        IpVersion::V6 => 58,
-    }
-}
-
 /// The kind of a record: one Template each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kind(u8);
@@ -167,7 +158,7 @@ impl Kind {
     #[inline]
     pub fn of(record: &FlowRecord) -> Kind {
         let version = u8::from(record.ip_version == IpVersion::V6);
-        let form = if record.protocol == icmp(record.ip_version) {
+        let form = if record.protocol == record.ip_version.icmp() {
             Form::Icmp
         } else if record.tcp_flags() > u16::from(u8::MAX) {
             Form::WideFlags
@@ -180,7 +171,7 @@ impl Kind {
     /// Whether `record` is of this kind, as [`Kind::of`] has it: where the kind is a constant, a few tests of two numbers.
     #[inline(always)]
     fn is_of(self, record: &FlowRecord) -> bool {
-        let is_icmp = record.protocol == icmp(self.ip_version());
+        let is_icmp = record.protocol == self.ip_version().icmp();
         let has_wide_flags = record.both_flags() & 0xff00_ff00 != 0;
         let is_of_form = match self.form() {
             Form::Plain => !has_wide_flags && !is_icmp,

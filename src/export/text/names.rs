@@ -33,20 +33,11 @@ pub fn end_reason(reason: EndReason) -> &'static str {
     }
 }
 
-/// True for the protocols whose ports are metered.
-pub fn has_ports(protocol: u8) -> bool {
-    matches!(protocol, 6 | 17 | 33 | 132 | 136)
-}
-
 /// The ICMP type and code of a record of ICMP over IPv4 or ICMPv6 over IPv6, from its destination port.
 #[inline]
 pub fn icmp(record: &FlowRecord) -> Option<(u8, u8)> {
-    let protocol = match record.ip_version {
-        IpVersion::V4 => 1,
-        IpVersion::V6 => 58,
-    };
     let [icmp_type, code] = record.destination_port.to_be_bytes();
-    (record.protocol == protocol).then_some((icmp_type, code))
+    (record.protocol == record.ip_version.icmp()).then_some((icmp_type, code))
 }
 
 /// The name of an ICMP (IPv4) or ICMPv6 (IPv6) type, where it is one often seen.

@@ -12,7 +12,7 @@ use super::TextOptions;
 use super::names;
 use super::output::Output;
 use super::write::{address, digits, integer};
-use crate::decode::IpVersion;
+use crate::decode::{IpVersion, TCP, has_ports};
 use crate::flow::FlowRecord;
 use crate::time::Timestamp;
 
@@ -194,7 +194,7 @@ impl Cells {
 
 /// `192.0.2.1:80`, `[2001:db8::1]:80`; the address alone where the protocol has no ports.
 fn endpoint(out: &mut Vec<u8>, record: &FlowRecord, octets: &[u8; 16], port: u16) {
-    if !names::has_ports(record.protocol) {
+    if !has_ports(record.protocol) {
         return address(out, record.ip_version, octets);
     }
     match record.ip_version {
@@ -211,7 +211,7 @@ fn endpoint(out: &mut Vec<u8>, record: &FlowRecord, octets: &[u8; 16], port: u16
 
 /// TCP flags as letters; for ICMP, which has none, the type and code (as numbers, `8/0`, where room is short).
 fn flags(out: &mut Vec<u8>, record: &FlowRecord, compact: bool) {
-    if record.protocol == 6 {
+    if record.protocol == TCP {
         return names::flag_letters(out, record.tcp_flags());
     }
     let Some((icmp_type, code)) = names::icmp(record) else { return out.push(b'-') };
