@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use crate::capture::CaptureDrops;
+use crate::decode::Ignored;
 use crate::export::{Delivery, Exporter, MeteringStatistics, Tally};
 use crate::flow::FlowRecord;
 use crate::stats::{FrameCounts, RecordCounts};
@@ -39,7 +40,7 @@ pub struct IntakeGauges {
     frames: AtomicU64,
     octets: AtomicU64,
     metered: AtomicU64,
-    ignored: [AtomicU64; 4],
+    ignored: [AtomicU64; Ignored::ALL.len()],
     ignored_octets: AtomicU64,
     received: AtomicU64,
     dropped_by_kernel: AtomicU64,
@@ -103,8 +104,8 @@ pub struct IntakeReading {
     pub octets: u64,
     /// Frames that are metered.
     pub metered: u64,
-    /// Frames that are not, in the order of [`crate::decode::Ignored`].
-    pub ignored: [u64; 4],
+    /// Frames that are not, in the order of [`Ignored::ALL`].
+    pub ignored: [u64; Ignored::ALL.len()],
     /// The octets of those that are not.
     pub ignored_octets: u64,
     /// What the kernel and the interface say.

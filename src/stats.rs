@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::capture::CaptureDrops;
 use crate::decode::Ignored;
@@ -21,8 +21,8 @@ pub struct FrameCounts {
     pub frames: u64,
     /// Their octets on the wire.
     pub wire_octets: u64,
-    /// Frames that are not, by reason, in the order of [`Ignored`].
-    pub ignored: [u64; 4],
+    /// Frames that are not, by reason, in the order of [`Ignored::ALL`].
+    pub ignored: [u64; Ignored::ALL.len()],
     /// What the Metering Process Reliability record tells (RFC 7011 §4.2).
     pub metering: MeteringStatistics,
 }
@@ -153,12 +153,13 @@ struct JsonReport<'a> {
     failure: Option<&'a str>,
 }
 
-#[derive(Serialize)]
-struct JsonIgnored {
-    link_type: u64,
-    non_ip: u64,
-    truncated: u64,
-    malformed: u64,
+/// A count for each reason, by its name.
+struct JsonIgnored([u64; Ignored::ALL.len()]);
+
+impl Serialize for JsonIgnored {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(Ignored::ALL.map(Ignored::name).iter().zip(self.0))
+    }
 }
 
 #[derive(Serialize)]
@@ -192,7 +193,6 @@ impl RunReport {
 
     /// The report as one line of JSON.
     pub fn to_json(&self) -> String {
-        let [link_type, non_ip, truncated, malformed] = self.frames.ignored;
         let reason = |reason: EndReason| self.records.by_reason[reason as usize - 1];
         let report = JsonReport {
             frames: self.frames.frames,
@@ -200,7 +200,7 @@ impl RunReport {
             metered: self.frames.metered(),
             packets: self.records.packets,
             octets: self.records.octets,
-            ignored: JsonIgnored { link_type, non_ip, truncated, malformed },
+            ignored: JsonIgnored(self.frames.ignored),
             filtered: self.filtered,
             records: self.records.records,
             records_by_end_reason: JsonReasons {
@@ -254,12 +254,11 @@ impl RunReport {
             ),
         );
         let mut metered = format!("{} packets", grouped(self.frames.metered()));
-        let names = ["link type not decoded", "not IP", "truncated", "malformed"];
-        let ignored: Vec<String> = names
+        let ignored: Vec<String> = Ignored::ALL
             .iter()
             .zip(self.frames.ignored)
             .filter(|(_, count)| *count > 0)
-            .map(|(name, count)| format!("{} {name}", grouped(count)))
+            .map(|(reason, count)| format!("{} {}", grouped(count), reason.words()))
             .collect();
         if ignored.is_empty() {
             metered.push_str(", none ignored");

@@ -168,10 +168,7 @@ fn line(result: &Result<Packet, Ignored>) -> String {
                 Fragment::Later => format!("later {}", p.fragment_id),
             }
         ),
-        Err(Ignored::LinkType) => "link_type".into(),
-        Err(Ignored::NonIp) => "non_ip".into(),
-        Err(Ignored::Truncated) => "truncated".into(),
-        Err(Ignored::Malformed) => "malformed".into(),
+        Err(reason) => reason.name().to_string(),
     }
 }
 

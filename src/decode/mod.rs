@@ -217,6 +217,31 @@ pub enum Ignored {
     Malformed,
 }
 
+impl Ignored {
+    /// All reasons, each at the place of its own number: what is counted by reason is in this order.
+    pub const ALL: [Ignored; 4] = [Ignored::LinkType, Ignored::NonIp, Ignored::Truncated, Ignored::Malformed];
+
+    /// What it is called in reports and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Ignored::LinkType => "link_type",
+            Ignored::NonIp => "non_ip",
+            Ignored::Truncated => "truncated",
+            Ignored::Malformed => "malformed",
+        }
+    }
+
+    /// What it is called where a person reads it.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Ignored::LinkType => "link type not decoded",
+            Ignored::NonIp => "not IP",
+            Ignored::Truncated => "truncated",
+            Ignored::Malformed => "malformed",
+        }
+    }
+}
+
 /// Decodes one frame.
 ///
 /// # Errors
@@ -283,6 +308,14 @@ fn decode_any<P: Place>(frame: &Frame<'_>, place: P) -> Result<P::Put, Ignored> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_reason_stands_at_the_place_of_its_number_under_a_name_of_its_own() {
+        let places = Ignored::ALL.map(|reason| reason as usize);
+        assert_eq!(places, std::array::from_fn(|place| place));
+        let names = Ignored::ALL.map(Ignored::name);
+        assert_eq!(names, ["link_type", "non_ip", "truncated", "malformed"]);
+    }
 
     /// 802.1Q with VLAN 100, then IPv4, then TCP from port 1000 to port 80 with SYN and AE.
     const TAGGED: [u8; 52] = [

@@ -13,12 +13,11 @@ use log::warn;
 use serde_json::{Value, json};
 use tiny_http::{Header, Method, Request, Response, Server};
 
+use crate::decode::Ignored;
 use crate::export::{Delivery, Tally};
 use crate::gauges::Gauges;
 use crate::host::health::Health;
 
-/// The reasons why frames are ignored, in the order of [`crate::decode::Ignored`].
-const IGNORED: [&str; 4] = ["link_type", "non_ip", "truncated", "malformed"];
 /// The reasons why Flows end (flowEndReason, 1 to 5).
 const REASONS: [&str; 5] = ["idle", "active", "end", "forced", "lack_of_resources"];
 
@@ -125,7 +124,7 @@ fn prometheus(gauges: &Gauges, health: &Health) -> String {
     let intake = gauges.intake();
     out.counter("flowtap_packets_total", "Packets by what became of them.");
     out.value(&[("outcome", "metered"), ("reason", "")], intake.metered);
-    for (reason, count) in IGNORED.iter().zip(intake.ignored) {
+    for (reason, count) in Ignored::ALL.map(Ignored::name).iter().zip(intake.ignored) {
         out.value(&[("outcome", "ignored"), ("reason", reason)], count);
     }
     out.value(&[("outcome", "dropped"), ("reason", "kernel")], intake.capture.dropped_by_kernel);
@@ -240,7 +239,7 @@ fn status(gauges: &Gauges, health: &Health, rights: Option<&str>) -> Value {
         "frames": intake.frames,
         "wire_octets": intake.octets,
         "metered": intake.metered,
-        "ignored": named(IGNORED, intake.ignored),
+        "ignored": named(Ignored::ALL.map(Ignored::name), intake.ignored),
         "ignored_octets": intake.ignored_octets,
         "capture": intake.capture,
         "records": records.records,
