@@ -7,6 +7,8 @@
 //! at once.
 
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use clap::parser::ValueSource;
@@ -17,6 +19,9 @@ use toml::de::{DeTable, DeValue};
 
 /// The flag that names the file; the only long flag that is no key.
 const CONFIG: &str = "config";
+/// Octets of the longest file that is read: far more than all keys take. What never ends, such as a device, would fill the
+/// memory.
+const LONGEST_FILE: u64 = 1 << 20;
 
 /// Why a configuration file is refused.
 #[derive(Debug, Error)]
@@ -27,7 +32,7 @@ pub enum SettingsError {
         /// The file; the last one tried.
         path: PathBuf,
         /// The system's word.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// The file says what is not allowed: a line each.
     #[error("{}", .0.join("\n"))]
@@ -110,10 +115,10 @@ fn relaxed(command: &Command) -> Command {
 fn read_first(paths: &[PathBuf]) -> Result<(PathBuf, String), SettingsError> {
     let mut failure = None;
     for path in paths {
-        match std::fs::read_to_string(path) {
+        match read_whole(path) {
             Ok(text) => return Ok((path.clone(), text)),
             Err(source) => {
-                let absent = source.kind() == std::io::ErrorKind::NotFound;
+                let absent = source.kind() == io::ErrorKind::NotFound;
                 failure = Some(SettingsError::Read { path: path.clone(), source });
                 if !absent {
                     break;
@@ -122,6 +127,16 @@ fn read_first(paths: &[PathBuf]) -> Result<(PathBuf, String), SettingsError> {
         }
     }
     Err(failure.unwrap_or_else(|| SettingsError::Refused(vec!["--config: no file was named".to_string()])))
+}
+
+/// The text of a file that is no longer than it may be.
+fn read_whole(path: &Path) -> io::Result<String> {
+    let mut octets = Vec::new();
+    File::open(path)?.take(LONGEST_FILE + 1).read_to_end(&mut octets)?;
+    if octets.len() as u64 > LONGEST_FILE {
+        return Err(io::Error::other(format!("longer than the {LONGEST_FILE} octets that are allowed")));
+    }
+    String::from_utf8(octets).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
 /// A file that is being read for a subcommand.
@@ -352,6 +367,14 @@ mod tests {
             "{placed}"
         );
         assert_eq!(arguments.place("--mtu: 5"), "--mtu: 5");
+    }
+
+    #[test]
+    fn a_file_longer_than_any_that_is_meant_is_refused() {
+        let longest = " ".repeat(LONGEST_FILE as usize);
+        assert!(gather(&longest, &[]).is_ok());
+        let told = "--config: reading \"a.toml\": longer than the 1048576 octets that are allowed";
+        assert_eq!(gather(&format!("{longest} "), &[]).err().as_deref(), Some(told));
     }
 
     #[test]
