@@ -62,11 +62,6 @@ impl Notify {
         self.tell("STOPPING=1\nSTATUS=exporting what is live");
     }
 
-    /// What is shown beside the service's name.
-    pub fn status(&self, words: &str) {
-        self.tell(&format!("STATUS={words}"));
-    }
-
     /// Pings when it is time and all is well.
     pub fn watchdog(&self, healthy: bool) {
         let Some(interval) = self.ping else { return };
