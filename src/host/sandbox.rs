@@ -138,7 +138,7 @@ impl Sandbox<'_> {
         if threads > 1 {
             return Err(SandboxError::Threads(threads));
         }
-        let user = self.user()?;
+        let user = user_to_become(self.user)?;
         let capabilities = self.capabilities(user.as_ref())?;
         rustix::thread::set_no_new_privs(true).map_err(refused("setting no_new_privs"))?;
         let mut held = Held {
@@ -161,25 +161,6 @@ impl Sandbox<'_> {
             Err(error) => held.missing.push(format!("seccomp ({error})")),
         }
         Ok(held)
-    }
-
-    /// The user to become, if that is another one.
-    fn user(&self) -> Result<Option<User>, SandboxError> {
-        let named = |name: &str| User::from_name(name).map_err(refused("looking up a user"));
-        let now = Uid::effective();
-        let user = match self.user {
-            Some(name) => Some(named(name)?.ok_or_else(|| SandboxError::NoUser(name.to_string()))?),
-            None if now.is_root() => match named(OWN_USER)? {
-                Some(user) => Some(user),
-                None => named(NOBODY)?,
-            },
-            None => None,
-        };
-        match user {
-            Some(user) if user.uid == now => Ok(None),
-            Some(user) if !now.is_root() => Err(SandboxError::NotRoot { user: user.name, now: now.as_raw() }),
-            user => Ok(user),
-        }
     }
 
     /// Becomes the user and drops all capabilities that are not needed. Gives those that are left.
@@ -272,6 +253,28 @@ impl Sandbox<'_> {
         seccompiler::apply_filter(&no_clone3)?;
         seccompiler::apply_filter(&allow)?;
         Ok(number)
+    }
+}
+
+/// The user that [`Sandbox::enter`] becomes where `name` is asked for, if that is another one.
+///
+/// # Errors
+/// When there is no such user, or it cannot be become.
+pub fn user_to_become(name: Option<&str>) -> Result<Option<User>, SandboxError> {
+    let named = |name: &str| User::from_name(name).map_err(refused("looking up a user"));
+    let now = Uid::effective();
+    let user = match name {
+        Some(name) => Some(named(name)?.ok_or_else(|| SandboxError::NoUser(name.to_string()))?),
+        None if now.is_root() => match named(OWN_USER)? {
+            Some(user) => Some(user),
+            None => named(NOBODY)?,
+        },
+        None => None,
+    };
+    match user {
+        Some(user) if user.uid == now => Ok(None),
+        Some(user) if !now.is_root() => Err(SandboxError::NotRoot { user: user.name, now: now.as_raw() }),
+        user => Ok(user),
     }
 }
 

@@ -4,19 +4,22 @@
 //! by the program it was not to run, does not pass.
 
 use std::fmt;
+use std::fs::{DirBuilder, Permissions};
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, fchown};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use caps::{CapSet, Capability};
 use nix::sched::CloneFlags;
-use nix::unistd::{Pid, Uid};
+use nix::unistd::{Pid, Uid, User};
+use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SocketType};
 
 use crate::capture::live::{LiveCapture, LiveOptions};
-use crate::host::sandbox::Sandbox;
+use crate::host::sandbox::{Sandbox, user_to_become};
 
 /// What the child prints before its list, to stand for the whole of it.
 const DENIED: &str = "denied ";
@@ -59,20 +62,38 @@ impl fmt::Display for Outcome {
 /// # Errors
 /// When it cannot be run, or ends before it has tried everything.
 pub fn run(user: Option<&str>, temporary: &Path) -> io::Result<Outcome> {
-    let folder = temporary.join(format!("flowtap-self-test-{}", std::process::id()));
-    std::fs::create_dir(&folder)?;
-    let outcome = run_in(user, &folder);
+    let becomes = user_to_become(user).map_err(io::Error::other)?;
+    let folder = new_folder(temporary)?;
+    let outcome = hand_over(&folder, becomes.as_ref()).and_then(|()| run_in(user, &folder));
     std::fs::remove_dir_all(&folder)?;
     outcome
 }
 
-fn run_in(user: Option<&str>, folder: &Path) -> io::Result<Outcome> {
-    let own = folder.join(OWN);
-    std::fs::write(&own, "")?;
-    // The child is another user by the time it comes here.
-    for path in [folder, own.as_path()] {
-        std::fs::set_permissions(path, permissions())?;
+/// Makes a folder that is the caller's alone; what stands in its place already is left alone, and an error.
+fn new_folder(temporary: &Path) -> io::Result<PathBuf> {
+    let folder = temporary.join(format!("flowtap-self-test-{}", std::process::id()));
+    DirBuilder::new().mode(0o700).create(&folder)?;
+    Ok(folder)
+}
+
+/// Makes the file in that new folder, and gives both to the user whom the child becomes.
+///
+/// Through descriptors, the folder's last: who else may write beside the folder, or as that user in it, cannot have another
+/// file given away.
+fn hand_over(folder: &Path, user: Option<&User>) -> io::Result<()> {
+    let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let folder = rustix::fs::open(folder, flags | OFlags::DIRECTORY, Mode::empty())?;
+    let new = flags | OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
+    let own = rustix::fs::openat(&folder, OWN, new, Mode::RUSR | Mode::WUSR)?;
+    if let Some(user) = user {
+        for made in [own, folder] {
+            fchown(made, Some(user.uid.as_raw()), Some(user.gid.as_raw()))?;
+        }
     }
+    Ok(())
+}
+
+fn run_in(user: Option<&str>, folder: &Path) -> io::Result<Outcome> {
     let mut child = Command::new(std::env::current_exe()?);
     child.args(["self-test", "--inside"]).arg(folder).stdin(Stdio::null()).stderr(Stdio::inherit());
     if let Some(user) = user {
@@ -118,7 +139,7 @@ pub fn inside(user: Option<&str>, folder: &Path) -> Result<(), Box<dyn std::erro
     denied("reading /etc/shadow", done(std::fs::File::open("/etc/shadow")))?;
     denied("listing /root", done(std::fs::read_dir("/root")))?;
     denied("removing a file, even its own", done(std::fs::remove_file(&own)))?;
-    denied("changing a file's mode", done(std::fs::set_permissions(&own, permissions())))?;
+    denied("changing a file's mode", done(std::fs::set_permissions(&own, Permissions::from_mode(0o777))))?;
     denied("starting a process", done(Command::new("/bin/true").spawn()))?;
     denied(
         "a raw IP socket",
@@ -165,10 +186,6 @@ pub fn inside(user: Option<&str>, folder: &Path) -> Result<(), Box<dyn std::erro
     Ok(())
 }
 
-fn permissions() -> std::fs::Permissions {
-    std::os::unix::fs::PermissionsExt::from_mode(0o777)
-}
-
 fn done<T, E: Into<io::Error>>(tried: Result<T, E>) -> io::Result<()> {
     tried.map(drop).map_err(Into::into)
 }
@@ -176,4 +193,46 @@ fn done<T, E: Into<io::Error>>(tried: Result<T, E>) -> io::Result<()> {
 /// The library gives the kernel's word only.
 fn raised(tried: Result<(), caps::errors::CapsError>) -> io::Result<()> {
     tried.map_err(|error| io::Error::new(io::ErrorKind::PermissionDenied, error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{MetadataExt, symlink};
+
+    #[test]
+    fn what_the_child_writes_in_belongs_to_its_user_and_nobody_else_can_write_there() {
+        let temporary = tempfile::tempdir().unwrap();
+        let folder = new_folder(temporary.path()).unwrap();
+        // Who is not root can give to himself only, which goes the same way.
+        let user = user_to_become(None)
+            .unwrap()
+            .unwrap_or_else(|| User::from_uid(Uid::effective()).unwrap().unwrap());
+        hand_over(&folder, Some(&user)).unwrap();
+        for (path, mode) in [(folder.clone(), 0o700), (folder.join(OWN), 0o600)] {
+            let there = std::fs::symlink_metadata(&path).unwrap();
+            assert_eq!((there.uid(), there.mode() & 0o7777), (user.uid.as_raw(), mode), "{path:?}");
+        }
+    }
+
+    #[test]
+    fn what_others_put_in_the_way_is_neither_followed_nor_given_away() {
+        let temporary = tempfile::tempdir().unwrap();
+        let user = user_to_become(None).unwrap();
+        let target = temporary.path().join("target");
+        std::fs::write(&target, "kept").unwrap();
+        let folder = new_folder(temporary.path()).unwrap();
+        symlink(&target, folder.join(OWN)).unwrap();
+        assert!(hand_over(&folder, user.as_ref()).is_err());
+        std::fs::remove_file(folder.join(OWN)).unwrap();
+        let in_its_place = temporary.path().join("link");
+        symlink(&folder, &in_its_place).unwrap();
+        assert!(hand_over(&in_its_place, user.as_ref()).is_err());
+        let mine = Uid::effective().as_raw();
+        for path in [target.as_path(), &folder] {
+            assert_eq!(std::fs::metadata(path).unwrap().uid(), mine, "{path:?}");
+        }
+        assert_eq!(std::fs::read(&target).unwrap(), b"kept");
+        assert!(!folder.join(OWN).exists());
+    }
 }
