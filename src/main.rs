@@ -17,7 +17,7 @@ use flowtap::capture::file::CaptureFiles;
 use flowtap::capture::live::{LiveError, interfaces};
 use flowtap::cli::{Cli, Command, Generated, Summary};
 use flowtap::collect::print::{Printer, files_in};
-use flowtap::config::{ConfigError, LiveConfig, MeterConfig, PrintConfig, ReadConfig};
+use flowtap::config::{ConfigError, LiveConfig, MeterConfig, PrintConfig, ReadConfig, check_files};
 use flowtap::export::text::{self, TextFormat};
 use flowtap::export::{self, Exporter, Tally};
 use flowtap::gauges::Gauges;
@@ -42,6 +42,7 @@ fn main() -> ExitCode {
         Err(error) => usage.refuse(&error),
     };
     let cli = Cli::parse_from(&usage.given.words);
+    usage.check(check_files(&cli));
     if let Err(error) = log_file::start(log_level(cli.quiet, cli.verbose), cli.log_file.as_deref()) {
         usage.refuse(&format!("--log-file: {error}"));
     }
@@ -446,11 +447,11 @@ fn check_config(file: &Path) -> Outcome {
         // Which interface is often said on the command line: a unit template does.
         cli = Cli::try_parse_from(given.words.iter().cloned().chain(["--interface".into(), "any".into()]));
     }
-    let Command::Live(args) = cli.unwrap_or_else(|error| error.exit()).command else {
-        unreachable!("the words say live")
-    };
+    let cli = cli.unwrap_or_else(|error| error.exit());
     let keys = given.keys();
     usage.given = given;
+    usage.check(check_files(&cli));
+    let Command::Live(args) = cli.command else { unreachable!("the words say live") };
     let config = usage.check(LiveConfig::check(args));
     let mut stdout = std::io::stdout();
     writeln!(

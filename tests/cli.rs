@@ -311,6 +311,28 @@ fn a_usage_error_returns_2_and_names_the_flag() {
 }
 
 #[test]
+fn what_is_refused_for_its_file_leaves_that_as_it_was() {
+    let folder = folder();
+    let at = folder.path().display();
+    fs::copy(pcaps("ping.pcap"), folder.path().join("a.pcap")).expect("room on the disk");
+    let before = fs::read(folder.path().join("a.pcap")).expect("the capture");
+    let cases = [
+        (format!("read {at}/a.pcap --log-file {at}/x --to csv:{at}/x"), "--to: csv:", " and --log-file "),
+        (format!("live -i lo --write {at}/x --to csv:{at}/x"), "--to: csv:", " and --write "),
+        (format!("live -i lo --write {at}/x --log-file {at}/x"), "--write: ", " and --log-file "),
+        (format!("read {at}/a.pcap --log-file {at}/a.pcap"), "--log-file: ", "must not be written to: FILE "),
+    ];
+    for (arguments, first, second) in cases {
+        let output = run(flowtap().args(arguments.split(' ')).stdin(Stdio::null()));
+        let said = words(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{arguments}: {said}");
+        assert!(said.contains(first) && said.contains(second), "{arguments}: {said}");
+        assert!(!folder.path().join("x").exists(), "{arguments}");
+        assert_eq!(fs::read(folder.path().join("a.pcap")).expect("the capture"), before, "{arguments}");
+    }
+}
+
+#[test]
 fn zero_is_taken_where_it_has_a_meaning() {
     let output = run(read().args(["--idle-timeout", "0", "--tcp-linger", "0"]).arg(pcaps("office.pcap")));
     let report = assert_clean(&output);

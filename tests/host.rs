@@ -129,6 +129,10 @@ fn a_wrong_file_is_refused_with_file_line_and_what_is_allowed() {
     // What only the checks find.
     let errors = refused("\n\nsnaplen = 1\n");
     assert!(errors.contains("a.toml:3: --snaplen: 1 is not allowed, it must be from "), "{errors}");
+    let errors = refused("write = 'a'\nto = 'csv:./a'\n");
+    assert!(errors.contains("a.toml:2: --to: csv:./a and --write a are the same file"), "{errors}");
+    let errors = refused("write = 'a'\nlog-file = 'a'\n");
+    assert!(errors.contains("a.toml:1: --write: a and --log-file a are the same file"), "{errors}");
     let errors = refused("to = [\n  'csv:a',\n  'xml:b',\n]\n");
     assert!(errors.contains("a.toml:1: ") && errors.contains("ipfix+udp://HOST:PORT"), "{errors}");
     let errors = refused("snaplen = 100\nsnaplen = 100\n");

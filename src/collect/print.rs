@@ -34,8 +34,9 @@ pub fn files_in(folder: &Path) -> Result<(Vec<PathBuf>, Vec<String>), ReadError>
     Ok((messages, names.map(|name| name.to_string_lossy().into_owned()).collect()))
 }
 
-/// A file that cannot be read may be one too: its turn will tell. A pipe is not opened, it could keep its reader waiting.
-fn may_be_messages(path: &Path) -> bool {
+/// Whether a folder's entry is to be read: it begins as a Message does. A file that cannot be read may be one too: its turn
+/// will tell. A pipe is not opened, it could keep its reader waiting.
+pub fn may_be_messages(path: &Path) -> bool {
     match std::fs::metadata(path) {
         Ok(metadata) if metadata.is_file() => {}
         Ok(_) => return false,

@@ -430,7 +430,7 @@ impl CaptureFiles {
 
 /// Whether a directory's entry is to be read: its first octets, decompressed if need be, are those of a capture. One
 /// that cannot be opened is to be, so that it is reported as a failure rather than passed over.
-fn may_be_capture(path: &Path) -> bool {
+pub fn may_be_capture(path: &Path) -> bool {
     match fs::metadata(path) {
         Ok(metadata) if metadata.is_file() => {}
         // Neither is a pipe opened, which could wait for its other end for ever, nor a directory entered.
