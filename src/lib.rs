@@ -16,11 +16,11 @@
 //!
 //! # Code map
 //!
-//! The modules below stand in the order data meets them. [`pipeline`] puts the stages on threads, [`sensor`] keeps
-//! them at live interfaces and [`host`] on a host, [`gauges`] shows what they do. [`cli`] and [`config`] make their
-//! settings of what a user types, [`settings`] of what a configuration file says, [`stats`] adds up what they
-//! counted; [`printable`] keeps names from outside from driving the terminal. [`collect`] reads IPFIX back and shares
-//! nothing with the encoder but the rows of [`export::element`].
+//! The modules below stand in the order data meets them. [`pipeline`] puts the stages on threads, [`reading`] feeds
+//! them capture files, [`sensor`] keeps them at live interfaces and [`host`] on a host, [`gauges`] shows what they do.
+//! [`cli`] and [`config`] make their settings of what a user types, [`settings`] of what a configuration file says,
+//! [`stats`] adds up what they counted; [`printable`] keeps names from outside from driving the terminal. [`collect`]
+//! reads IPFIX back and shares nothing with the encoder but the rows of [`export::element`].
 //!
 //! # Invariants
 //!
@@ -50,6 +50,7 @@ pub mod gauges;
 pub mod host;
 pub mod pipeline;
 
+pub mod reading;
 pub mod sensor;
 
 pub mod stats;

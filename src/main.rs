@@ -26,14 +26,12 @@ use flowtap::host::{self, Host, log_file};
 use flowtap::pipeline::{Destination, ExporterClock, Pipeline, PipelineError};
 use flowtap::printable::{printable, printable_lines};
 use flowtap::progress::Progress;
+use flowtap::reading;
 use flowtap::sensor::{Attendant, Sensor, SensorError};
 use flowtap::settings::{self, Arguments};
 use flowtap::signal::{INTERRUPTED, Request, Requests, StopRequest};
 use flowtap::stats::{DestinationReport, RunReport};
 use log::{error, info, warn};
-
-/// Frames between two looks at what need not be looked at for each.
-const LOOK_EVERY: u64 = 8192;
 
 fn main() -> ExitCode {
     let mut usage = Usage::default();
@@ -153,25 +151,10 @@ fn read(mut config: ReadConfig, quiet: bool, usage: &Usage) -> Outcome {
     let mut pipeline = run.start(&config.meter)?;
     answer(requests, pipeline.gauges())?;
     let mut progress = Progress::new(!quiet && std::io::stderr().is_terminal(), files.octets_total());
-    let mut look_at = LOOK_EVERY;
-    'runs: loop {
-        while files.is_dry() {
-            // A capture that comes by a pipe as it is made: what is known is not kept back until the next packets come.
-            pipeline.quiet(None);
-            if stop.is_asked() || run.nobody_listens() {
-                break 'runs;
-            }
-        }
-        let Some(frames) = files.next_run() else { break };
-        pipeline.frames(frames);
-        if stop.is_asked() || run.nobody_listens() {
-            break;
-        }
-        if pipeline.counts().frames >= look_at {
-            look_at = pipeline.counts().frames + LOOK_EVERY;
-            progress.show(files.octets_read(), pipeline.counts().frames, || pipeline.gauges().flows());
-        }
-    }
+    let has_to_end = || stop.is_asked() || run.nobody_listens();
+    reading::read_all(&mut files, &mut pipeline, has_to_end, |files, pipeline| {
+        progress.show(files.octets_read(), pipeline.counts().frames, || pipeline.gauges().flows());
+    });
     progress.clear();
     let mut report = pipeline.finish()?;
     report.filtered = files.filtered();

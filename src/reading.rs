@@ -1,0 +1,153 @@
+//! Capture files in, their frames into a [`Pipeline`] until none is left or there is a reason to end: for files what
+//! [`crate::sensor`] is for interfaces.
+
+use crate::capture::file::CaptureFiles;
+use crate::pipeline::Pipeline;
+
+/// Frames between two looks at what need not be looked at for each run of them.
+const LOOK_EVERY: u64 = 8192;
+
+/// Reads until the files end, `has_to_end` says so, or a thread of the pipeline has died, which [`Pipeline::finish`] then
+/// tells: what is left could no longer be exported. `look` is called every some thousand frames.
+pub fn read_all(
+    files: &mut CaptureFiles,
+    pipeline: &mut Pipeline,
+    has_to_end: impl Fn() -> bool,
+    mut look: impl FnMut(&CaptureFiles, &Pipeline),
+) {
+    let mut look_at = LOOK_EVERY;
+    loop {
+        while files.is_dry() {
+            // A capture that comes by a pipe as it is made: what is known is not kept back until the next packets come.
+            pipeline.quiet(None);
+            if has_to_end() || pipeline.is_broken() {
+                return;
+            }
+        }
+        let Some(frames) = files.next_run() else { return };
+        pipeline.frames(frames);
+        if has_to_end() {
+            return;
+        }
+        let frames = pipeline.counts().frames;
+        if frames >= look_at {
+            look_at = frames + LOOK_EVERY;
+            if pipeline.is_broken() {
+                return;
+            }
+            look(files, pipeline);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::capture::file::FileOptions;
+    use crate::capture::write::FrameFile;
+    use crate::capture::{Frame, LinkType};
+    use crate::export::{Delivery, Exporter, MeteringStatistics};
+    use crate::flow::{FlowRecord, TableOptions, Timeouts};
+    use crate::pipeline::{Destination, ExporterClock, Layout, PipelineError, PipelineOptions};
+    use crate::time::Timestamp;
+    use std::path::Path;
+    use std::process::Command;
+    use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+    use std::thread;
+    use std::time::{Duration, Instant};
+
+    /// How long the writer at the other end of the pipe waits to be told that nobody reads any more.
+    const LIMIT: Duration = Duration::from_secs(30);
+
+    /// Dies of the first record.
+    struct Dying {
+        is_light: bool,
+    }
+
+    impl Exporter for Dying {
+        fn export(&mut self, records: &[FlowRecord]) {
+            assert!(records.is_empty(), "the test wants this thread to die");
+        }
+        fn tick(&mut self, _: Timestamp, _: &MeteringStatistics) {}
+        fn send_waiting(&mut self, _: Timestamp) {}
+        fn is_light(&self) -> bool {
+            self.is_light
+        }
+        fn finish(&mut self, _: Timestamp, _: &MeteringStatistics) {}
+        fn delivery(&self) -> Delivery {
+            Delivery::default()
+        }
+        fn failure(&self) -> Option<&str> {
+            None
+        }
+    }
+
+    /// Writes frames without end, or two, the second of which makes a record of the first, and no more. Gives whether it was
+    /// told to end before its patience ended.
+    fn write(pipe: &Path, falls_silent: bool, told: &Receiver<()>) -> bool {
+        let mut data = [0; 42];
+        data[12..18].copy_from_slice(&[0x08, 0, 0x45, 0, 0, 28]);
+        data[22..24].copy_from_slice(&[64, 17]);
+        let file = FrameFile::create(pipe, &[("a", LinkType::ETHERNET)], 256).unwrap();
+        let mut log = file.log("a");
+        let (began, mut nanos) = (Instant::now(), 0);
+        loop {
+            for _ in 0..if falls_silent { 2 } else { 1000 } {
+                nanos += 1000;
+                log.push(&Frame {
+                    timestamp: Timestamp::from_nanos(nanos),
+                    wire_length: 42,
+                    link_type: LinkType::ETHERNET,
+                    interface: 0,
+                    data: &data,
+                });
+            }
+            log.flush();
+            let patience = if falls_silent { LIMIT } else { Duration::ZERO };
+            match told.recv_timeout(patience) {
+                Err(RecvTimeoutError::Timeout) if began.elapsed() < LIMIT => {}
+                heard => return heard.is_ok(),
+            }
+        }
+    }
+
+    #[test]
+    fn when_a_thread_dies_nothing_more_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        for (case, (layout, is_light, falls_silent)) in [
+            (Layout::Shards(1), false, false),
+            (Layout::Shards(1), true, false),
+            (Layout::Shards(2), false, false),
+            (Layout::Shards(1), false, true),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let pipe = folder.path().join(case.to_string());
+            assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+            let (tell, told) = channel();
+            let writer = thread::spawn({
+                let pipe = pipe.clone();
+                move || write(&pipe, falls_silent, &told)
+            });
+            // A record of each packet.
+            let timeouts = Timeouts { idle: Duration::ZERO, ..Timeouts::default() };
+            let table = TableOptions { timeouts, max_flows: 1000 };
+            let destination = Destination {
+                name: "none".to_string(),
+                exporter: Box::new(Dying { is_light }),
+                clock: ExporterClock::Packet,
+            };
+            let options = PipelineOptions { layout, table, live: false };
+            let mut pipeline = Pipeline::start(options, vec![destination]).unwrap();
+            let mut files = CaptureFiles::open(&[pipe], &FileOptions::default()).unwrap();
+            read_all(&mut files, &mut pipeline, || false, |_, _| {});
+            let _ = tell.send(());
+            // A writer that waits for room in the pipe is let go.
+            drop(files);
+            assert!(writer.join().unwrap(), "{layout:?}, light {is_light}: all was read");
+            let ended = pipeline.finish();
+            assert!(matches!(ended, Err(PipelineError::Died(_))), "{layout:?}, light {is_light}");
+        }
+    }
+}
