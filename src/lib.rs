@@ -63,3 +63,8 @@ pub mod printable;
 pub mod progress;
 pub mod settings;
 pub mod signal;
+
+// The unit tests are skipped as those in `tests/` are.
+#[cfg(test)]
+#[path = "../tests/common/needs.rs"]
+mod needs;

@@ -718,6 +718,8 @@ fn the_package_has_its_files_and_is_gone_when_purged() {
         let (status, out, errors) =
             words(&Command::new("systemctl").args(["enable", "flowtap@nosuch0.service"]).output().unwrap());
         assert!(status == Some(0) && Path::new(enabled).is_symlink(), "{out}{errors}");
+    } else {
+        skip("systemctl (Debian: systemd) is not installed, so the package's unit was not enabled");
     }
     service_as_the_unit_has_it(folder.path());
     dpkg(&["--purge".as_ref(), "flowtap".as_ref()]);

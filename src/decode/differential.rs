@@ -2,16 +2,16 @@
 //!
 //! Compared are every frame of the shared captures, mutations and truncations of frames of every link type, frames that
 //! a seeded generator stacks up from plausible and implausible headers, and sequences of fragments. The reference lies
-//! in the folder that `FLOWTAP_SHARED` names (default `../shared`); where it or Python is missing, these tests say so
-//! and prove nothing.
+//! in the folder that `FLOWTAP_SHARED` names (default `../shared`); where it or Python is missing, these tests are
+//! skipped.
 
 use std::fmt::Write as _;
 use std::io::{Read, Write};
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use super::{Fragment, FragmentTable, Ignored, IpVersion, Packet, decode};
 use crate::capture::{Frame, LinkType};
+use crate::needs::shared;
 use crate::time::Timestamp;
 
 /// Writes out every frame of every capture: wire length, link type, captured length, octets.
@@ -64,37 +64,24 @@ for line in sys.stdin:
 print("\n".join(out), len(fragments), sep="\n")
 "#;
 
-/// The folder that holds the reference, if it is there.
-fn shared() -> Option<PathBuf> {
-    let folder = PathBuf::from(std::env::var_os("FLOWTAP_SHARED").unwrap_or_else(|| "../shared".into()));
-    let there = folder.join("oracle/flows.py").is_file();
-    if !there {
-        println!("skipped: no oracle/flows.py in {} (FLOWTAP_SHARED names the folder)", folder.display());
-    }
-    there.then_some(folder)
-}
-
 /// What a Python script that imports the reference writes when it reads `input`.
-fn ask(folder: &std::path::Path, script: &str, input: Vec<u8>) -> Option<Vec<u8>> {
-    let child = Command::new("python3")
+fn ask(folder: &std::path::Path, script: &str, input: Vec<u8>) -> Vec<u8> {
+    let mut child = Command::new("python3")
         .args(["-c", script])
         .arg(folder)
         .env("PYTHONPATH", folder.join("oracle"))
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
-        .spawn();
-    let Ok(mut child) = child else {
-        println!("skipped: python3 does not start");
-        return None;
-    };
+        .spawn()
+        .expect("python3 starts");
     let mut stdin = child.stdin.take().expect("it was piped");
     let writer = std::thread::spawn(move || stdin.write_all(&input));
     let mut output = Vec::new();
     child.stdout.take().expect("it was piped").read_to_end(&mut output).expect("the pipe is ours");
     writer.join().expect("it does not panic").expect("the script reads all of its input");
     assert!(child.wait().expect("it was started").success(), "the reference failed");
-    Some(output)
+    output
 }
 
 /// A frame that owns its octets.
@@ -173,8 +160,9 @@ fn line(result: &Result<Packet, Ignored>) -> String {
 }
 
 /// Asserts that the reference decodes each frame as we do; gives how often each outcome came up.
-fn compare(folder: &std::path::Path, frames: &[Owned]) -> Option<[usize; 5]> {
-    let answers = String::from_utf8(ask(folder, DECODE, written(frames))?).expect("it writes ASCII");
+fn compare(folder: &std::path::Path, frames: &[Owned]) -> [usize; 5] {
+    let answers = String::from_utf8(ask(folder, DECODE, written(frames))).expect("it writes ASCII");
+    assert!(!frames.is_empty(), "nothing to compare");
     let mut seen = [0; 5];
     let mut lines = answers.lines();
     for frame in frames {
@@ -186,7 +174,7 @@ fn compare(folder: &std::path::Path, frames: &[Owned]) -> Option<[usize; 5]> {
         }] += 1;
     }
     assert_eq!(lines.next(), None, "a line for each frame");
-    Some(seen)
+    seen
 }
 
 /// A seeded generator of numbers (SplitMix64): the same in each run.
@@ -413,9 +401,9 @@ pub(super) fn stacked(random: &mut Random) -> Owned {
 #[test]
 fn every_frame_of_the_shared_captures_decodes_as_the_reference_says() {
     let Some(folder) = shared() else { return };
-    let Some(octets) = ask(&folder, ENUMERATE, Vec::new()) else { return };
+    let octets = ask(&folder, ENUMERATE, Vec::new());
     let frames = read(&octets);
-    let Some(seen) = compare(&folder, &frames) else { return };
+    let seen = compare(&folder, &frames);
     println!(
         "{} frames of captures: metered, link_type, non_ip, truncated, malformed {seen:?}",
         frames.len()
@@ -425,9 +413,8 @@ fn every_frame_of_the_shared_captures_decodes_as_the_reference_says() {
 #[test]
 fn damaged_frames_of_captures_decode_as_the_reference_says() {
     let Some(folder) = shared() else { return };
-    let Some(octets) = ask(&folder, ENUMERATE, Vec::new()) else { return };
+    let octets = ask(&folder, ENUMERATE, Vec::new());
     let frames = read(&octets);
-    assert!(!frames.is_empty());
     let mut random = Random(1);
     // Each link type and each length has its share, however many frames of it the captures hold.
     let mut by_link: std::collections::BTreeMap<u16, Vec<&Owned>> = std::collections::BTreeMap::new();
@@ -444,7 +431,7 @@ fn damaged_frames_of_captures_decode_as_the_reference_says() {
             damaged.push(frame);
         }
     }
-    let Some(seen) = compare(&folder, &damaged) else { return };
+    let seen = compare(&folder, &damaged);
     println!("{} damaged frames: metered, link_type, non_ip, truncated, malformed {seen:?}", damaged.len());
 }
 
@@ -461,7 +448,7 @@ fn stacks_of_headers_whole_and_damaged_decode_as_the_reference_says() {
             frame
         })
         .collect();
-    let Some(seen) = compare(&folder, &frames) else { return };
+    let seen = compare(&folder, &frames);
     println!("{} stacks: metered, link_type, non_ip, truncated, malformed {seen:?}", frames.len());
     assert!(seen.iter().all(|count| *count > 500), "each outcome comes up: {seen:?}");
 }
@@ -477,7 +464,7 @@ fn every_truncation_of_a_stack_decodes_as_the_reference_says() {
             frames.push(Owned { data: whole.data[..length].to_vec(), ..whole });
         }
     }
-    let Some(seen) = compare(&folder, &frames) else { return };
+    let seen = compare(&folder, &frames);
     println!("{} truncations: metered, link_type, non_ip, truncated, malformed {seen:?}", frames.len());
 }
 
@@ -548,7 +535,7 @@ fn compare_fragments(
         ours.push(format!("{} {} {}", packet.protocol, packet.source_port, packet.destination_port));
     }
     ours.push(table.len().to_string());
-    let Some(answers) = ask(&folder, GIVE_PORTS, input.into_bytes()) else { return };
+    let answers = ask(&folder, GIVE_PORTS, input.into_bytes());
     let answers = String::from_utf8(answers).expect("it writes ASCII");
     for (number, (ours, theirs)) in ours.iter().zip(answers.lines()).enumerate() {
         assert_eq!(ours, theirs, "fragment {number} of seed {seed}");

@@ -17,7 +17,7 @@ mod print;
 mod tshark;
 
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Command, Output};
 
 use support::record::{self, Record};
 use support::words;
@@ -68,4 +68,41 @@ impl Case {
         assert_eq!(summary["records"], self.records.len() as u64, "{}: {said}", self.name);
         summary
     }
+}
+
+/// Runs one of these tests again, by itself, with an environment of its own; whether it passes, and what is said.
+fn again(test: &str, environment: &[(&str, &str)]) -> (bool, String) {
+    let mut command = Command::new(std::env::current_exe().expect("this program"));
+    command.args(["--exact", test]).env_remove("CI").env_remove("RUST_TEST_NOCAPTURE");
+    let output = command.envs(environment.iter().copied()).output().expect("this program runs");
+    let said = words(&output.stdout) + &words(&output.stderr);
+    assert!(said.contains("running 1 test\n"), "{said}");
+    (output.status.success(), said)
+}
+
+#[test]
+fn a_test_without_its_collector_passes_and_says_that_it_was_skipped() {
+    let (passed, said) = again("fixbuf::ipfixdump_shows_every_element_of_every_recording", &[("PATH", "")]);
+    assert!(passed, "{said}");
+    assert!(
+        said.contains("SKIPPED: ") && said.contains("ipfixDump (Debian: libfixbuf-tools) is not"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_test_without_its_collector_fails_in_continuous_integration() {
+    let environment = [("PATH", ""), ("CI", "true")];
+    let (passed, said) = again("fixbuf::ipfixdump_shows_every_element_of_every_recording", &environment);
+    assert!(!passed, "{said}");
+    assert!(said.contains("in continuous integration this must not be missing: ipfixDump"), "{said}");
+}
+
+#[test]
+fn a_test_without_the_shared_folder_says_so_and_passes_in_continuous_integration_too() {
+    let test = "print::print_of_an_ipfix_file_gives_the_rows_of_direct_csv_for_the_public_captures";
+    let environment = [("FLOWTAP_SHARED", "/nowhere"), ("CI", "true")];
+    let (passed, said) = again(test, &environment);
+    assert!(passed, "{said}");
+    assert!(said.contains("SKIPPED: ") && said.contains("no reference program in /nowhere;"), "{said}");
 }

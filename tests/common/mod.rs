@@ -1,13 +1,16 @@
-//! What the tests share: the built binary, the reference program, and skipping with a printed reason.
+//! What the tests share: the built binary, what they need beside it, and how its output is read.
 
 #![allow(dead_code)] // each test file uses its part
 
 pub mod chatter;
 pub mod metrics;
 pub mod namespace;
+pub mod needs;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+
+pub use needs::*;
 
 /// The built binary, not reading the environment's log settings.
 pub fn flowtap() -> Command {
@@ -19,28 +22,6 @@ pub fn flowtap() -> Command {
 /// The root of the repository.
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-/// Whether this is a run of continuous integration, where nothing that can be installed may be missing.
-pub fn in_ci() -> bool {
-    std::env::var("CI").is_ok_and(|ci| ci == "true")
-}
-
-/// Says why a test is skipped; in continuous integration a missing collector or privilege is a failure.
-pub fn skip(reason: &str) {
-    assert!(!in_ci(), "in continuous integration this must not be missing: {reason}");
-    eprintln!("SKIPPED: {reason}");
-}
-
-/// The folder with the reference program and the captures of public test suites, if it is there.
-pub fn shared() -> Option<PathBuf> {
-    let folder = std::env::var_os("FLOWTAP_SHARED").map_or_else(|| root().join("../shared"), PathBuf::from);
-    if folder.join("oracle/flows.py").is_file() {
-        return Some(folder);
-    }
-    // It is no part of the repository and cannot be installed, so that in continuous integration, too, it may be missing.
-    eprintln!("SKIPPED: no reference program in {}; FLOWTAP_SHARED names its folder", folder.display());
-    None
 }
 
 /// The last line on standard error, which `--summary json` makes the report.
@@ -78,11 +59,4 @@ pub fn captures(folder: &Path) -> Vec<PathBuf> {
         .collect();
     paths.sort();
     paths
-}
-
-/// Whether a program is there to be run.
-pub fn installed(program: &str) -> bool {
-    std::env::var_os("PATH")
-        .is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join(program).is_file()))
-        || Path::new("/usr/sbin").join(program).is_file()
 }

@@ -41,7 +41,10 @@ impl Network {
         for name in [&network.near, &network.far] {
             let made = Command::new("ip").args(["netns", "add", name]).output().expect("ip runs");
             if !made.status.success() {
-                super::skip(&format!("no network namespace: {}", String::from_utf8_lossy(&made.stderr)));
+                super::skip(&format!(
+                    "no network namespace: {}",
+                    String::from_utf8_lossy(&made.stderr).trim()
+                ));
                 return None;
             }
         }

@@ -9,6 +9,7 @@ use super::output::Output;
 use super::*;
 use crate::decode::IpVersion;
 use crate::flow::EndReason;
+use crate::needs::{installed, skip};
 
 /// Keeps what was written to an [`Output`].
 #[derive(Clone, Default)]
@@ -255,12 +256,12 @@ fn an_ipv6_address_is_written_as_python_writes_it() {
         \x20   b = bytes.fromhex(line)\n\
         \x20   if b[:12] == b'\\0' * 10 + b'\\xff\\xff': print('::ffff:' + str(ipaddress.ip_address(b[12:])))\n\
         \x20   else: print(ipaddress.ip_address(b))\n";
+    if !installed("python3") {
+        return skip("python3 is not installed");
+    }
     let python =
         Command::new("python3").args(["-c", SCRIPT]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
-    let mut python = match python {
-        Ok(python) => python,
-        Err(error) => return eprintln!("skipped: no python3 here ({error})"),
-    };
+    let mut python = python.expect("python3 starts");
     let (mut hex, mut ours) = (Vec::new(), Vec::new());
     for octets in sparse_addresses() {
         write::hex(&mut hex, &octets);

@@ -451,7 +451,7 @@ mod tests {
     fn of_several_addresses_the_one_that_listens_gets_every_message() {
         for host in ["127.0.0.1", "::1"] {
             let Ok(open) = UdpSocket::bind((host, 0)) else {
-                eprintln!("SKIPPED: no {host} here");
+                crate::needs::skip_even_in_ci(&format!("this machine has no address {host}"));
                 continue;
             };
             let port = open.local_addr().expect("its address").port();

@@ -9,19 +9,7 @@ use tempfile::TempDir;
 use super::captures::{Random, mutate, pcap_of_both_lengths, pcapng_of_everything};
 use super::{Owned, read_files, read_octets, written};
 use crate::capture::file::{CaptureFiles, FileError, FileOptions};
-
-/// Where the captures and the oracle lie, if they are here.
-fn shared() -> Option<PathBuf> {
-    let folder = std::env::var_os("FLOWTAP_SHARED").map_or_else(|| PathBuf::from("../shared"), PathBuf::from);
-    if folder.join("oracle/flows.py").exists() && folder.join("captures").is_dir() {
-        return Some(folder);
-    }
-    eprintln!(
-        "skipped: {} holds no oracle and captures; FLOWTAP_SHARED names another folder",
-        folder.display()
-    );
-    None
-}
+use crate::needs::shared;
 
 const ORACLE: &str = "
 import sys, zlib
@@ -53,6 +41,7 @@ fn oracle(shared: &Path, paths: &[PathBuf]) -> Vec<Vec<String>> {
             None => answers.last_mut().unwrap().push(line.to_string()),
         }
     }
+    assert_eq!(answers.len(), paths.len(), "it reads every file");
     answers
 }
 
@@ -73,6 +62,7 @@ fn sorted_captures(shared: &Path) -> Vec<PathBuf> {
     let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
     paths.retain(|path| path.extension().is_some_and(|extension| extension != "tsv"));
     paths.sort();
+    assert!(!paths.is_empty(), "{} holds no captures", shared.display());
     paths
 }
 
