@@ -4,7 +4,7 @@ mod common;
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
@@ -409,6 +409,56 @@ fn the_metrics_add_up_and_equal_the_final_report() {
         let report: serde_json::Value = serde_json::from_str(errors.lines().last().unwrap()).unwrap();
         assert_eq!((&report["metered"], &report["records"]), (&500.into(), &1.into()));
     }
+}
+
+#[test]
+fn half_sent_requests_and_a_want_of_descriptors_do_not_end_the_metrics() {
+    if !can_capture() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let flags = ["-v", "--metrics=127.0.0.1:0", "--to", "csv:/dev/null", "--filter", "udp port 9"];
+    let mut run = Run::start(live(None, LIMIT, &flags), folder.path());
+    let address = metrics_address(&run);
+    until("capture", || run.errors().contains("capturing on lo").then_some(()));
+    assert_eq!(get(address, "/health").0, 200);
+    let held = |what: &str| fs::read_dir(format!("/proc/{}/{what}", run.child.id())).unwrap().count();
+    let (threads, descriptors) = (held("task"), held("fd"));
+    let send = |head: &str| {
+        let mut stream = TcpStream::connect(address).unwrap();
+        // The oldest are closed while others still come.
+        let _ = stream.write_all(head.as_bytes());
+        stream
+    };
+    let half: Vec<TcpStream> = (0..300).map(|_| send("GET /health HTTP/1.1\r\n")).collect();
+    assert_eq!(get(address, "/health"), (200, "ok\n".to_string()));
+    assert_eq!(held("task"), threads);
+    // The connections it may hold, and one more while the oldest makes room.
+    assert!(held("fd") <= descriptors + 17, "{} descriptors, {descriptors} before", held("fd"));
+    drop(half);
+
+    let process = rustix::process::Pid::from_child(&run.child);
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let limited = |current| {
+        let limit = rustix::process::Rlimit { current, maximum: limit.maximum };
+        rustix::process::prlimit(Some(process), rustix::process::Resource::Nofile, limit)
+    };
+    // What is open stays open; nothing more can be.
+    match limited(Some(3)) {
+        Err(rustix::io::Errno::PERM) => return skip("limiting another process needs CAP_SYS_RESOURCE"),
+        limited => limited.unwrap(),
+    };
+    let failure = "accepting connections for the metrics: Too many open files";
+    let mut waiting = send("GET /health HTTP/1.1\r\n\r\n");
+    until("a failure to accept", || run.errors().contains(failure).then_some(()));
+    limited(limit.current).unwrap();
+    let mut answer = String::new();
+    waiting.set_read_timeout(Some(LIMIT)).unwrap();
+    waiting.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("\r\n\r\nok\n"), "{answer}");
+    run.signal("-TERM");
+    let (status, errors) = run.ends();
+    assert_eq!((status, errors.matches(failure).count()), (Some(0), 1), "{errors}");
 }
 
 #[test]

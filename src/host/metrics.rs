@@ -1,63 +1,50 @@
 //! Metrics and status over HTTP: gauges in; Prometheus's text (`/metrics`), JSON (`/status`) and a word (`/health`) out.
 //!
 //! Names follow Prometheus's conventions: a unit at the end, `_total` for what only grows. The answers are made from one
-//! reading of the gauges; no request touches a thread of the packet path. There is no login: by default it listens on loopback.
+//! reading of the gauges; no request touches a thread of the packet path. There is no login: by default it listens on loopback,
+//! and what a client can cost is bounded ([`crate::host::http`]).
 
 use std::fmt::{Display, Write};
 use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
-use std::thread;
+use std::time::Duration;
 
-use log::warn;
 use serde_json::{Value, json};
-use tiny_http::{Header, Method, Request, Response, Server};
 
 use crate::decode::Ignored;
 use crate::export::{Delivery, Tally};
 use crate::gauges::Gauges;
 use crate::host::health::Health;
+use crate::host::http::{self, Answer, PLAIN, Serving};
 
 /// The reasons why Flows end (flowEndReason, 1 to 5).
 const REASONS: [&str; 5] = ["idle", "active", "end", "forced", "lack_of_resources"];
 
-const PLAIN: &str = "text/plain; charset=utf-8";
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 const JSON: &str = "application/json";
 
-/// Serves on `listener` for as long as the process lives.
+/// How long a client may take for its request, and again to take the answer.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Serves on `listener` until what it returns is dropped.
 ///
 /// # Errors
-/// When the threads cannot be started.
+/// When the thread cannot be started.
 pub fn serve(
     listener: TcpListener,
     gauges: Arc<Gauges>,
     health: Arc<Health>,
     rights: Option<String>,
-) -> io::Result<()> {
-    let server = Server::from_listener(listener, None).map_err(io::Error::other)?;
-    thread::Builder::new().name("metrics".to_string()).spawn(move || {
-        loop {
-            match server.recv() {
-                Ok(request) => answer(request, &gauges, &health, rights.as_deref()),
-                Err(error) => {
-                    warn!("serving metrics ends: {error}");
-                    return;
-                }
-            }
-        }
-    })?;
-    Ok(())
+) -> io::Result<Serving> {
+    http::serve(listener, "metrics", TIMEOUT, move |path| answer(path, &gauges, &health, rights.as_deref()))
 }
 
-fn answer(request: Request, gauges: &Gauges, health: &Health, rights: Option<&str>) {
-    let path = request.url().split('?').next().unwrap_or_default();
-    let (status, kind, body) = match (request.method(), path) {
-        (Method::Get | Method::Head, "/metrics") => (200, PROMETHEUS, prometheus(gauges, health)),
-        (Method::Get | Method::Head, "/status") => {
-            (200, JSON, format!("{}\n", status(gauges, health, rights)))
-        }
-        (Method::Get | Method::Head, "/health") => {
+fn answer(path: &str, gauges: &Gauges, health: &Health, rights: Option<&str>) -> Answer {
+    let (status, kind, body) = match path {
+        "/metrics" => (200, PROMETHEUS, prometheus(gauges, health)),
+        "/status" => (200, JSON, format!("{}\n", status(gauges, health, rights))),
+        "/health" => {
             let stuck: Vec<String> = health
                 .threads()
                 .into_iter()
@@ -69,14 +56,9 @@ fn answer(request: Request, gauges: &Gauges, health: &Health, rights: Option<&st
                 false => (503, PLAIN, format!("stuck: {}\n", stuck.join(", "))),
             }
         }
-        (Method::Get | Method::Head, _) => {
-            (404, PLAIN, "/metrics, /status and /health are here\n".to_string())
-        }
-        _ => (405, PLAIN, "only GET and HEAD are answered\n".to_string()),
+        _ => (404, PLAIN, "/metrics, /status and /health are here\n".to_string()),
     };
-    let header = Header::from_bytes("Content-Type", kind).expect("a name and a value of plain ASCII");
-    // Who asked may have gone.
-    let _ = request.respond(Response::from_string(body).with_status_code(status).with_header(header));
+    Answer { status, kind, body }
 }
 
 /// Text in the exposition format of Prometheus, version 0.0.4.

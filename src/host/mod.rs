@@ -1,7 +1,7 @@
 //! Living on a host: what a sensor does besides measuring, so that it can be left alone for months.
 //!
 //! In: the [`Gauges`] of a run, the environment a service manager gives, signals. Out: readiness and watchdog pings
-//! ([`notify`]), the state of each thread ([`health`]), metrics and status over HTTP ([`metrics`]), a log that fits where it
+//! ([`notify`]), the state of each thread ([`health`]), metrics and status ([`metrics`]) over [`http`], a log that fits where it
 //! goes ([`log_file`]), and a process that holds no right it does not need ([`sandbox`]).
 //!
 //! The order matters: [`Host::prepare`] opens the sockets, then the capture and the files are opened, then
@@ -9,6 +9,7 @@
 //! that.
 
 pub mod health;
+pub mod http;
 pub mod log_file;
 pub mod metrics;
 pub mod notify;
@@ -27,6 +28,7 @@ use thiserror::Error;
 
 use crate::gauges::Gauges;
 use crate::host::health::Health;
+use crate::host::http::Serving;
 use crate::host::notify::Notify;
 use crate::host::sandbox::{Held, Sandbox, SandboxError};
 
@@ -80,9 +82,10 @@ pub struct Host {
     held: Option<Held>,
 }
 
-/// What is at work.
+/// What is at work. The metrics are served until it is dropped.
 pub struct Running {
     notify: Arc<Notify>,
+    _metrics: Option<Serving>,
 }
 
 impl Host {
@@ -135,11 +138,10 @@ impl Host {
     /// When a thread cannot be started.
     pub fn start(self, gauges: &Arc<Gauges>) -> Result<Running, HostError> {
         let health = Arc::new(Health::new(gauges));
-        if let Some(listener) = self.listener {
-            let rights = self.held.as_ref().map(Held::to_string);
-            metrics::serve(listener, Arc::clone(gauges), Arc::clone(&health), rights)
-                .map_err(|source| HostError::Spawn("metrics", source))?;
-        }
+        let rights = self.held.as_ref().map(Held::to_string);
+        let serve = |listener| metrics::serve(listener, Arc::clone(gauges), Arc::clone(&health), rights);
+        let metrics =
+            self.listener.map(serve).transpose().map_err(|source| HostError::Spawn("metrics", source))?;
         let notify = Arc::new(self.notify);
         let (watched, pings) = (Arc::clone(gauges), Arc::clone(&notify));
         thread::Builder::new()
@@ -152,7 +154,7 @@ impl Host {
                 }
             })
             .map_err(|source| HostError::Spawn("watch", source))?;
-        Ok(Running { notify })
+        Ok(Running { notify, _metrics: metrics })
     }
 }
 
