@@ -20,9 +20,9 @@ const PACKET: u32 = 2;
 const SIMPLE_PACKET: u32 = 3;
 const ENHANCED_PACKET: u32 = 6;
 
-/// Interfaces that a section may describe, in about 4 MiB of memory: as many as the obsolete packet block can name. A block
-/// that describes one has 20 octets, and compressed hardly any, so that without a limit a small file would fill any memory.
-pub(super) const MOST_INTERFACES: usize = 65_536;
+/// Interfaces that a section may describe, in 64 MiB of memory: far more than any machine has. A block that describes one has
+/// 20 octets, and compressed hardly any, so that without a limit a small file would fill any memory.
+pub(super) const MOST_INTERFACES: usize = 1 << 20;
 
 /// Octets that frame every block: type and length before its body, the length again behind it.
 const BLOCK: u32 = 12;

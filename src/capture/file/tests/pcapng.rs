@@ -105,7 +105,7 @@ fn a_length_field_alone_takes_no_memory() {
 }
 
 #[test]
-fn a_section_describes_65536_interfaces_and_no_more() {
+fn a_section_describes_a_million_interfaces_and_no_more() {
     for order in [LITTLE, BIG] {
         let interface = order.interface(1, 0, &[]);
         let section = |interfaces: usize| {
@@ -116,12 +116,12 @@ fn a_section_describes_65536_interfaces_and_no_more() {
         let sound = [section(2), section(MOST_INTERFACES), section(3)].concat();
         let (frames, failure) = read_octets(&sound);
         assert!(failure.is_none(), "{failure:?}");
-        assert_eq!(frames.iter().map(|frame| frame.interface).collect::<Vec<_>>(), [1, 65_535, 2]);
+        assert_eq!(frames.iter().map(|frame| frame.interface).collect::<Vec<_>>(), [1, 1_048_575, 2]);
         // What was read before one too many is given; nothing behind it is.
         let (frames, failure) = read_octets(&[&sound, &section(MOST_INTERFACES + 1)[..]].concat());
         assert_eq!(frames.len(), 3);
         let told = format!(
-            "stream: offset {}: interface description block number 65537 of its section, at most 65536 are allowed",
+            "stream: offset {}: interface description block number 1048577 of its section, at most 1048576 are allowed",
             sound.len() + order.section().len() + MOST_INTERFACES * interface.len()
         );
         assert_eq!(failure.unwrap().to_string(), told);
