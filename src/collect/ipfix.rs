@@ -18,7 +18,6 @@ use std::sync::Arc;
 use self::naming::{Learned, number_names};
 use self::templates::Templates;
 use super::value::{Kind, Value};
-use crate::export::element::VARIABLE;
 use crate::export::text::write::hex;
 use crate::time::Timestamp;
 
@@ -27,6 +26,8 @@ pub(super) const VERSION: u16 = 10;
 /// Octets of a Message header (§3.1) and of a Set header (§3.3.2).
 const MESSAGE_HEADER: usize = 16;
 const SET_HEADER: usize = 4;
+/// Length of a field whose length stands in the record (§7).
+pub const VARIABLE: u16 = 65535;
 /// Set ids (§3.3.2).
 const TEMPLATE_SET: u16 = 2;
 const OPTIONS_TEMPLATE_SET: u16 = 3;

@@ -30,12 +30,8 @@ impl From<DataType> for Kind {
             DataType::Unsigned8 | DataType::Unsigned16 | DataType::Unsigned32 | DataType::Unsigned64 => {
                 Kind::Unsigned
             }
-            DataType::Float64 => Kind::Float,
-            DataType::OctetArray => Kind::Octets,
-            DataType::String => Kind::Text,
             DataType::Ipv4Address => Kind::Ipv4,
             DataType::Ipv6Address => Kind::Ipv6,
-            DataType::MacAddress => Kind::Mac,
             DataType::DateTimeSeconds => Kind::Seconds,
             DataType::DateTimeMilliseconds => Kind::Milliseconds,
             DataType::DateTimeMicroseconds => Kind::Microseconds,

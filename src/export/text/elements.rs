@@ -3,7 +3,7 @@
 //! It is made from the rows the templates are made from, so that it cannot say anything else than what is sent.
 
 use super::table::{pad_left, pad_right};
-use crate::export::element::{DataType, Element, VARIABLE};
+use crate::export::element::{DataType, Element};
 
 /// One field of the table: its element, its NetFlow v9 type where it has one, and a note.
 pub type ListedElement<'a> = (&'a Element, Option<u16>, &'a str);
@@ -74,16 +74,12 @@ fn cells((element, v9_type, note): ListedElement<'_>) -> [String; 7] {
         0 => element.id.to_string(),
         enterprise => format!("{enterprise}/{}", element.id),
     };
-    let octets = match element.length {
-        VARIABLE => "variable".to_owned(),
-        length => length.to_string(),
-    };
     [
         element.name.to_owned(),
         id,
         v9_type.map(|v9_type| v9_type.to_string()).unwrap_or_else(|| "-".to_owned()),
         data_type_name(element.data_type).to_owned(),
-        octets,
+        element.length.to_string(),
         element.unit.to_owned(),
         note.to_owned(),
     ]
@@ -96,12 +92,8 @@ fn data_type_name(data_type: DataType) -> &'static str {
         DataType::Unsigned16 => "unsigned16",
         DataType::Unsigned32 => "unsigned32",
         DataType::Unsigned64 => "unsigned64",
-        DataType::Float64 => "float64",
-        DataType::OctetArray => "octetArray",
-        DataType::String => "string",
         DataType::Ipv4Address => "ipv4Address",
         DataType::Ipv6Address => "ipv6Address",
-        DataType::MacAddress => "macAddress",
         DataType::DateTimeSeconds => "dateTimeSeconds",
         DataType::DateTimeMilliseconds => "dateTimeMilliseconds",
         DataType::DateTimeMicroseconds => "dateTimeMicroseconds",
