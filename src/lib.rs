@@ -28,8 +28,7 @@
 //! - What is in a record does not depend on when a sweep runs, only on packets and timeouts.
 //! - Every frame is counted once: in a record or under one reason. Packets metered = packets in records sent + in
 //!   records lost + in live Flows.
-//! - A Flow lives in one shard for life. Nothing locks on the packet path, but fragments where there are several
-//!   intakes.
+//! - A Flow lives in one shard for life. Nothing locks on the packet path but fragments.
 //! - [`decode`] never fails loudly: the octets are the network's. [`flow`] does not know IPFIX; [`export`] does not
 //!   know packets.
 #![warn(missing_docs)]

@@ -26,10 +26,9 @@ use crate::capture::write::{FrameFile, FrameLog};
 use crate::capture::{CaptureDrops, LinkType};
 use crate::export::{self, Endpoint};
 use crate::gauges::Gauges;
-use crate::pipeline::spread::{Intake, Spread, SpreadIntake};
-use crate::pipeline::{Destination, Pipeline, PipelineError, PipelineOptions};
+use crate::pipeline::{Backend, Destination, Intake, PipelineError, PipelineOptions};
 use crate::signal::StopRequest;
-use crate::stats::{FrameCounts, RunReport, grouped};
+use crate::stats::{RunReport, grouped};
 use crate::time::Timestamp;
 
 /// Frames between two looks at signals and clocks.
@@ -174,23 +173,10 @@ impl Sensor {
         let board = Board::new(names, stop.clone());
         let logs: Vec<Option<FrameLog>> =
             captures.iter().map(|one| write.as_ref().map(|file| file.log(one.interface()))).collect();
-        let (mut report, drops) = if captures.len() == 1 {
-            let pipeline = Pipeline::start(options, destinations)?;
-            let gauges = Arc::clone(pipeline.gauges());
-            let mut supervisor =
-                Supervisor { board: &board, attendant, statistics_interval, gauges, is_broken: &|| false };
-            let (mut ended, drops) = supervisor.run(&mut captures, vec![pipeline], logs)?;
-            (ended.pop().expect("as many as began, one").finish()?, drops)
-        } else {
-            let (spread, intakes) = Spread::start(options, captures.len(), destinations)?;
-            let gauges = Arc::clone(spread.gauges());
-            let is_broken = || spread.is_broken();
-            let mut supervisor =
-                Supervisor { board: &board, attendant, statistics_interval, gauges, is_broken: &is_broken };
-            let (ended, drops) = supervisor.run(&mut captures, intakes, logs)?;
-            let counts: Vec<FrameCounts> = ended.into_iter().map(SpreadIntake::end).collect();
-            (spread.finish(&counts)?, drops)
-        };
+        let (backend, intakes) = Backend::start(options, captures.len(), destinations)?;
+        let mut supervisor = Supervisor { board: &board, attendant, statistics_interval, backend: &backend };
+        let (ended, drops) = supervisor.run(&mut captures, intakes, logs)?;
+        let mut report = backend.finish(ended)?;
         report.capture = Some(drops);
         report.damaged.extend(write.and_then(|file| file.failure()));
         Ok(report)
@@ -240,22 +226,20 @@ struct Supervisor<'a> {
     board: &'a Board,
     attendant: &'a mut dyn Attendant,
     statistics_interval: Duration,
-    gauges: Arc<Gauges>,
-    /// Whether a thread behind the intakes has died, where they do not know it themselves.
-    is_broken: &'a dyn Fn() -> bool,
+    backend: &'a Backend,
 }
 
 impl Supervisor<'_> {
     /// Runs a capture thread for each intake; gives the intakes back, and what never got to them.
-    fn run<I: Intake>(
+    fn run(
         &mut self,
         captures: &mut [LiveCapture],
-        intakes: Vec<I>,
+        intakes: Vec<Intake>,
         logs: Vec<Option<FrameLog>>,
-    ) -> Result<(Vec<I>, CaptureDrops), SensorError> {
+    ) -> Result<(Vec<Intake>, CaptureDrops), SensorError> {
         let board = self.board;
         thread::scope(|scope| {
-            let mut threads: Vec<ScopedJoinHandle<'_, I>> = Vec::new();
+            let mut threads: Vec<ScopedJoinHandle<'_, Intake>> = Vec::new();
             let mut failed = None;
             for (number, ((capture, intake), log)) in captures.iter_mut().zip(intakes).zip(logs).enumerate() {
                 let name = format!("capture {}", capture.interface());
@@ -269,7 +253,7 @@ impl Supervisor<'_> {
                 }
             }
             if failed.is_none() {
-                failed = self.attendant.started(&self.gauges).err().map(SensorError::Attendant);
+                failed = self.attendant.started(self.backend.gauges()).err().map(SensorError::Attendant);
             }
             if failed.is_some() {
                 board.end.store(true, Ordering::Relaxed);
@@ -281,7 +265,7 @@ impl Supervisor<'_> {
             let mut logged = Instant::now();
             while !board.is_ending() {
                 thread::park_timeout(SUPERVISE_EVERY);
-                let died = (self.is_broken)() || threads.iter().any(ScopedJoinHandle::is_finished);
+                let died = self.backend.is_broken() || threads.iter().any(ScopedJoinHandle::is_finished);
                 if died || self.attendant.has_to_end() {
                     board.end.store(true, Ordering::Relaxed);
                 }
@@ -343,13 +327,13 @@ impl DropLog {
 }
 
 /// A capture thread: from one interface to one intake, until the end.
-fn run_intake<I: Intake>(
+fn run_intake(
     board: &Board,
     number: usize,
     capture: &mut LiveCapture,
-    mut intake: I,
+    mut intake: Intake,
     mut log: Option<FrameLog>,
-) -> I {
+) -> Intake {
     let mut quiet_link = QuietLink::default();
     let mut counted = Instant::now();
     while !board.is_ending() {
@@ -357,9 +341,6 @@ fn run_intake<I: Intake>(
         if counted.elapsed() >= COUNT_EVERY {
             counted = Instant::now();
             count(board, number, capture, &mut intake);
-            if intake.is_broken() {
-                board.end.store(true, Ordering::Relaxed);
-            }
         }
         capture.look_after();
         if read < LOOK_EVERY {
@@ -389,7 +370,7 @@ fn run_intake<I: Intake>(
     intake
 }
 
-fn read<I: Intake>(capture: &mut LiveCapture, intake: &mut I, log: &mut Option<FrameLog>) -> usize {
+fn read(capture: &mut LiveCapture, intake: &mut Intake, log: &mut Option<FrameLog>) -> usize {
     let Some(log) = log else {
         return capture.read(LOOK_EVERY, |frame| intake.frame(frame));
     };
@@ -401,7 +382,7 @@ fn read<I: Intake>(capture: &mut LiveCapture, intake: &mut I, log: &mut Option<F
     count
 }
 
-fn count<I: Intake>(board: &Board, number: usize, capture: &mut LiveCapture, intake: &mut I) {
+fn count(board: &Board, number: usize, capture: &mut LiveCapture, intake: &mut Intake) {
     let drops = capture.drops();
     intake.dropped(drops);
     board.post(number, drops);
@@ -416,7 +397,7 @@ struct QuietLink {
 }
 
 impl QuietLink {
-    fn clock(&mut self, intake: &impl Intake) -> Option<Timestamp> {
+    fn clock(&mut self, intake: &Intake) -> Option<Timestamp> {
         let metered = intake.counts().metered();
         if metered == 0 {
             return None;

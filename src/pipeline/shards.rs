@@ -11,7 +11,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::exporters::{Destination, ExporterThreads, RecordLane};
 use super::meter::{Inline, Meter, RecordSlots};
-use super::spread::{Heard, Sweep};
+use super::several::{Heard, Sweep};
 use super::{BATCH, Batch, BatchEnd, PipelineError, spawn};
 use crate::export::MeteringStatistics;
 use crate::flow::{KeyHasher, Observations, UpcomingMemory};
@@ -35,6 +35,8 @@ pub(super) struct Lane {
     intake: usize,
     /// How often time has jumped back for it.
     pub era: u64,
+    /// Whether the shard takes batches whose packets are not hashed.
+    pub hashes: bool,
     to: Sender<Batch>,
     back: Receiver<Observations>,
     /// Batches that were made for this lane, the one being filled included.
@@ -49,9 +51,8 @@ pub(super) struct Lane {
 }
 
 /// The threads behind the intakes.
+#[derive(Default)]
 pub(super) struct Threads {
-    /// Whether the one shard takes batches whose packets are not hashed.
-    pub hashes: bool,
     /// With the reports of the exporters that run on their threads.
     shards: Vec<JoinHandle<(RecordCounts, Vec<DestinationReport>)>>,
     exporters: ExporterThreads,
@@ -67,6 +68,7 @@ fn to_shard(intakes: usize, meter: &Meter) -> (Vec<Lane>, FromIntakes) {
     let lane = |intake| Lane {
         intake,
         era: 0,
+        hashes: false,
         to: to.clone(),
         back: back.clone(),
         made: 1,
@@ -118,9 +120,9 @@ impl Threads {
     pub fn start_one(inline: Inline, hasher: KeyHasher) -> Result<(Threads, Lane), PipelineError> {
         let (mut lanes, from) = to_shard(1, &inline.meter);
         let lane = lanes.pop().expect("as many as intakes, one");
-        let lane = Lane { together: WOKEN_FOR, ..lane };
+        let lane = Lane { hashes: true, together: WOKEN_FOR, ..lane };
         let shard = spawn("shard 0".to_string(), move || run_one_shard(inline, &hasher, from))?;
-        Ok((Threads { hashes: true, shards: vec![shard], exporters: ExporterThreads::default() }, lane))
+        Ok((Threads { shards: vec![shard], exporters: ExporterThreads::default() }, lane))
     }
 
     /// Starts the threads; gives each intake its lanes, one to a shard.
@@ -144,7 +146,7 @@ impl Threads {
                 (run_shard(meter, heard, from, &out, live), Vec::new())
             })?);
         }
-        Ok((Threads { hashes: false, shards, exporters }, lanes))
+        Ok((Threads { shards, exporters }, lanes))
     }
 
     /// Whether a thread has ended before its time.
@@ -172,6 +174,7 @@ impl Lane {
         self.to.is_empty()
     }
 
+    /// Sends a batch without waiting, and leaves one without room; [`Lane::empty`] gives the next.
     pub fn send(
         &mut self,
         observations: &mut Observations,
@@ -179,8 +182,7 @@ impl Lane {
         end: BatchEnd,
         metering: &MeteringStatistics,
     ) {
-        let empty = self.empty();
-        let observations = std::mem::replace(observations, empty);
+        let observations = std::mem::replace(observations, Observations::with_capacity(0));
         let (intake, era, metering) = (self.intake, self.era, *metering);
         self.held.push(Batch { observations, intake, era, clock, end, metering });
         if self.held.len() >= self.together || end != BatchEnd::More || !self.to.is_empty() {
@@ -193,7 +195,7 @@ impl Lane {
     }
 
     /// An empty batch: one that came back, or a new one as long as there are not too many, or one that is waited for.
-    fn empty(&mut self) -> Observations {
+    pub fn empty(&mut self) -> Observations {
         loop {
             if let Ok(empty) = self.back.try_recv() {
                 return empty;
@@ -273,11 +275,12 @@ mod tests {
     use crate::flow::observation::DEALT;
     use crate::flow::table::tests::{packet, seconds};
     use crate::flow::{KeyHash, TableOptions};
-    use crate::pipeline::Sharded;
+    use crate::pipeline::intake::Sharded;
 
     const TABLES: usize = 3;
 
-    /// Packets of one Flow, each a nanosecond after the one before, to [`TABLES`] tables whose batches are looked at.
+    /// One of two intakes: packets of one Flow, each a nanosecond after the one before, to [`TABLES`] tables whose batches
+    /// are looked at.
     struct Busy {
         sharded: Sharded,
         shards: Vec<FromIntakes>,
@@ -293,15 +296,13 @@ mod tests {
             let (lanes, shards) = (0..TABLES)
                 .map(|_| {
                     let meter = Meter::new(&options, &Arc::default()).unwrap();
-                    let (mut lanes, from) = to_shard(1, &meter);
+                    let (mut lanes, from) = to_shard(2, &meter);
                     (lanes.pop().unwrap(), from)
                 })
                 .unzip();
-            let threads =
-                Threads { hashes: false, shards: Vec::new(), exporters: ExporterThreads::default() };
             let hash = KeyHasher::with_seed(1).hash(&packet(0, IpVersion::V4, 1, 2));
             let given = [(0, Timestamp::EPOCH); TABLES];
-            Busy { sharded: Sharded::new(lanes, threads), shards, hash, nanos: 0, given }
+            Busy { sharded: Sharded::new(lanes), shards, hash, nanos: 0, given }
         }
 
         fn clock(&self) -> Timestamp {
@@ -314,8 +315,13 @@ mod tests {
                 self.nanos += 1;
                 read.push(&packet(self.nanos, IpVersion::V4, 1, 2), self.clock(), self.hash);
             }
-            self.sharded.deal(&mut read, &MeteringStatistics::default());
+            self.sharded.send(&mut read, self.clock(), &MeteringStatistics::default());
             self.look(BatchEnd::More);
+        }
+
+        fn flush(&mut self, end: BatchEnd) {
+            let (clock, nothing) = (self.clock(), &mut Observations::with_capacity(0));
+            self.sharded.flush(nothing, clock, end, &MeteringStatistics::default());
         }
 
         /// Takes the batches that there are; all are to end so.
@@ -341,25 +347,42 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_dealt_out_is_sent_before_there_is_no_room_and_has_the_time_of_its_last_packet() {
+    fn a_batch_dealt_out_is_sent_once_there_may_be_no_room_and_has_the_time_of_its_last_packet() {
         let mut busy = Busy::new();
         let table = busy.hash.shard(TABLES);
-        // As many as there is room for, exactly and but for one, and then one and two.
-        for (last, next) in [(DEALT, 1), (DEALT - 1, 2), (DEALT - 1, 1), (1, DEALT)] {
+        for last in [1, DEALT - 1, DEALT] {
             let before = busy.given[table].0;
             let full = BATCH / DEALT - 1;
             (0..full).for_each(|_| busy.deal(DEALT));
+            assert_eq!(busy.given[table].0, before, "it has room for as many again");
             busy.deal(last);
-            assert_eq!(busy.given[table].0, before, "it has room");
-            let fits = last + next <= DEALT;
-            busy.deal(next);
-            let sent = if fits { 0 } else { full * DEALT + last };
-            assert_eq!(busy.given[table].0 - before, sent);
-            busy.sharded.send_all(busy.clock(), BatchEnd::Dry, &MeteringStatistics::default());
+            assert_eq!(busy.given[table].0 - before, full * DEALT + last);
+            busy.deal(1);
+            assert_eq!(busy.given[table].0 - before, full * DEALT + last, "the next one has room");
+            busy.flush(BatchEnd::Dry);
             busy.look(BatchEnd::Dry);
             assert_eq!(busy.given[table].0 as u64, busy.nanos);
             assert_eq!(busy.given.map(|(_, clock)| clock), [busy.clock(); TABLES]);
         }
+    }
+
+    #[test]
+    fn every_table_is_told_that_a_ring_was_empty_before_any_of_them_is_waited_for() {
+        let mut busy = Busy::new();
+        // All batches that there may be are on their way, but for the one being filled.
+        (0..WAITING_BATCHES).for_each(|_| busy.flush(BatchEnd::More));
+        let shards = std::mem::take(&mut busy.shards);
+        std::thread::scope(|scope| {
+            let quiet = scope.spawn(|| busy.flush(BatchEnd::Dry));
+            for from in &shards {
+                let ends = std::iter::repeat_with(|| {
+                    from.from.recv_timeout(Duration::from_secs(10)).map(|batch| batch.end)
+                });
+                assert_eq!(ends.take(WAITING_BATCHES + 1).last(), Some(Ok(BatchEnd::Dry)));
+            }
+            assert!(!quiet.is_finished(), "it waits for an empty batch");
+            drop(shards); // or it would wait for ever
+        });
     }
 
     #[test]

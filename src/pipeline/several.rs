@@ -1,4 +1,4 @@
-//! Several intakes over one set of shards: capture threads in, each with its own decoder and its own clock.
+//! Several intakes over one set of shards: what each says of its clock in, the time that a shard may sweep by out.
 //!
 //! ```text
 //! intake 0 ─┬─lane─► shard 0      a packet carries the clock of its own intake;
@@ -10,10 +10,11 @@
 //! A packet is judged by the clock of the intake that read it: an intake that lags behind the others, because its
 //! ring is fuller, ends no Flow too early and none too late. A sweep must not end a Flow for which a packet still
 //! lies in some ring, so it goes by the least of what the intakes vouch for: a busy one for its clock; one that has
-//! read its ring empty for its clock as well, or for a fifth of a second less than the furthest of the others if that
-//! is later, since what it will read next was captured after it looked. An intake that has said nothing yet holds all
-//! sweeps back, one on a dead interface reads nothing and so is empty. What an intake says travels in the same
-//! channel as the packets: what a shard has heard of the others by then is no later than the moment it was said.
+//! read its ring empty for its clock as well, or for a fifth of a second ([`IN_FLIGHT`]) less than the furthest of
+//! the others if that is later, since what it will read next was captured after it looked, or little before. An intake
+//! that has said nothing yet holds all sweeps back, one on a dead interface reads nothing and so is empty. What an
+//! intake says travels in the same channel as the packets: what a shard has heard of the others by then is no later
+//! than the moment it was said; and that is the moment of the look, since no intake waits for a shard in between.
 //!
 //! # When time jumps back
 //!
@@ -28,276 +29,14 @@
 //! The first fragments of all intakes are remembered in one table behind a lock, which fragments alone take: two
 //! fragments of a datagram may come in by two interfaces.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
-
-use super::exporters::{Destination, shown};
-use super::meter::Meter;
-use super::shards::{Lane, Threads};
-use super::{BATCH, Batch, BatchEnd, Layout, Pipeline, PipelineError, PipelineOptions, count_drops};
-use crate::capture::{CaptureDrops, Frame};
-use crate::decode::{self, Fragment, FragmentTable};
+use super::{Batch, BatchEnd};
 use crate::export::MeteringStatistics;
-use crate::flow::{ClockStep, KeyHasher, ObservationClock, Observations, TableOptions};
-use crate::gauges::{Gauges, IntakeGauges};
-use crate::stats::{FrameCounts, RunReport};
 use crate::time::Timestamp;
+use std::time::Duration;
 
 /// A frame captured longer ago than this, by an interface whose ring was then read empty, has been read: the kernel
 /// holds back an unfilled block for half of it.
 const IN_FLIGHT: Duration = Duration::from_millis(200);
-
-/// What a capture thread hands its frames to.
-pub trait Intake: Send {
-    /// Takes one frame.
-    fn frame(&mut self, frame: &Frame<'_>);
-    /// Hands on all that waits, after a read that found no more. `clock`: where the clock stands without a packet.
-    fn quiet(&mut self, clock: Option<Timestamp>);
-    /// The observation clock of this intake.
-    fn clock(&self) -> Timestamp;
-    /// What became of its frames so far.
-    fn counts(&self) -> &FrameCounts;
-    /// Tells what was dropped so far before this intake could read it.
-    fn dropped(&mut self, drops: CaptureDrops);
-    /// Whether a thread behind it has died.
-    fn is_broken(&self) -> bool;
-}
-
-impl Intake for Pipeline {
-    #[inline]
-    fn frame(&mut self, frame: &Frame<'_>) {
-        Pipeline::frame(self, frame);
-    }
-
-    fn quiet(&mut self, clock: Option<Timestamp>) {
-        Pipeline::quiet(self, clock);
-    }
-
-    fn clock(&self) -> Timestamp {
-        Pipeline::clock(self)
-    }
-
-    fn counts(&self) -> &FrameCounts {
-        Pipeline::counts(self)
-    }
-
-    fn dropped(&mut self, drops: CaptureDrops) {
-        Pipeline::dropped(self, drops);
-    }
-
-    fn is_broken(&self) -> bool {
-        Pipeline::is_broken(self)
-    }
-}
-
-/// The shards and exporters behind several intakes.
-pub struct Spread {
-    threads: Threads,
-    era: Arc<AtomicU64>,
-    layout: String,
-    gauges: Arc<Gauges>,
-}
-
-/// One of several intakes: the counterpart of [`Pipeline`] on one capture thread.
-pub struct SpreadIntake {
-    counts: FrameCounts,
-    fragments: Arc<Mutex<FragmentTable>>,
-    clock: ObservationClock,
-    active_timeout: Duration,
-    hasher: KeyHasher,
-    /// What waits for each shard, and the ways there.
-    waiting: Vec<(Observations, Lane)>,
-    /// Batches sent since every shard last heard the clock.
-    since_clock: usize,
-    /// How often time has jumped back for all intakes.
-    eras: Arc<AtomicU64>,
-    /// The era that this one has come to.
-    era: u64,
-    dropped: u64,
-    gauges: Arc<IntakeGauges>,
-}
-
-impl Spread {
-    /// Makes the tables, starts the threads and gives the intakes. A layout without shard threads gets one.
-    ///
-    /// # Errors
-    /// When the memory or the threads cannot be had.
-    pub fn start(
-        options: PipelineOptions,
-        intakes: usize,
-        destinations: Vec<Destination>,
-    ) -> Result<(Spread, Vec<SpreadIntake>), PipelineError> {
-        let layout = Layout::Shards(options.layout.tables());
-        let share =
-            TableOptions { max_flows: (options.table.max_flows / layout.tables()).max(1), ..options.table };
-        let names = destinations.iter().map(|one| one.name.clone()).collect();
-        let gauges = Arc::new(Gauges::new(intakes, layout.tables(), names, true));
-        let destinations = shown(destinations, &gauges);
-        let meters =
-            gauges.shards.iter().map(|gauges| Meter::new(&share, gauges)).collect::<Result<Vec<_>, _>>()?;
-        let (threads, lanes) = Threads::start(meters, destinations, &gauges, options.live)?;
-        let (eras, hasher) = (Arc::new(AtomicU64::new(0)), KeyHasher::new());
-        let fragments = Arc::new(Mutex::new(FragmentTable::new()));
-        let active_timeout = options.table.timeouts.active;
-        let intakes = lanes
-            .into_iter()
-            .zip(&gauges.intakes)
-            .map(|(lanes, gauges)| SpreadIntake {
-                counts: FrameCounts::default(),
-                fragments: Arc::clone(&fragments),
-                clock: ObservationClock::new(active_timeout),
-                active_timeout,
-                hasher: hasher.clone(),
-                waiting: lanes.into_iter().map(|lane| (Observations::with_capacity(BATCH), lane)).collect(),
-                since_clock: 0,
-                eras: Arc::clone(&eras),
-                era: 0,
-                dropped: 0,
-                gauges: Arc::clone(gauges),
-            })
-            .collect::<Vec<_>>();
-        let layout = format!("{} capture threads, {}", intakes.len(), layout.describe());
-        Ok((Spread { threads, era: eras, layout, gauges }, intakes))
-    }
-
-    /// What the threads show while they run.
-    pub fn gauges(&self) -> &Arc<Gauges> {
-        &self.gauges
-    }
-
-    /// Whether a thread has died, so that there is nothing left but to end.
-    pub fn is_broken(&self) -> bool {
-        self.threads.is_broken()
-    }
-
-    /// Ends all Flows, flushes and closes the destinations and says what happened. `ended`: what each intake counted.
-    ///
-    /// # Errors
-    /// When a thread had died.
-    pub fn finish(self, ended: &[FrameCounts]) -> Result<RunReport, PipelineError> {
-        let (records, destinations) = self.threads.finish()?;
-        let mut frames = FrameCounts::default();
-        for counts in ended {
-            frames.merge(counts);
-        }
-        Ok(RunReport {
-            frames,
-            records,
-            clock_resets: self.era.load(Ordering::Relaxed),
-            layout: self.layout,
-            destinations,
-            elapsed: self.gauges.began.elapsed(),
-            ..RunReport::default()
-        })
-    }
-}
-
-impl SpreadIntake {
-    /// Hands on all that waits and hangs up; gives what it counted.
-    pub fn end(mut self) -> FrameCounts {
-        self.flush(self.clock.now(), BatchEnd::Dry);
-        self.counts
-    }
-
-    /// Hands all that waits to the shards, and the time with it.
-    fn flush(&mut self, clock: Timestamp, end: BatchEnd) {
-        self.since_clock = 0;
-        for (waiting, lane) in &mut self.waiting {
-            lane.send(waiting, clock, end, &self.counts.metering);
-        }
-    }
-
-    /// Hands a full batch to its shard.
-    #[inline(never)]
-    fn send(&mut self, shard: usize) {
-        let clock = self.clock.now();
-        let (waiting, lane) = &mut self.waiting[shard];
-        lane.send(waiting, clock, BatchEnd::More, &self.counts.metering);
-        self.since_clock += 1;
-        if self.since_clock >= 4 * self.waiting.len() && self.waiting.len() > 1 {
-            // A shard whose Flows are quiet must still hear that time goes on.
-            self.flush(clock, BatchEnd::More);
-        }
-    }
-
-    /// Time has jumped back for this intake: into the era that another one has opened, or into a new one.
-    #[cold]
-    fn jump(&mut self, before: Timestamp) {
-        let next = self.era + 1;
-        self.era = match self.eras.compare_exchange(self.era, next, Ordering::AcqRel, Ordering::Acquire) {
-            Ok(_) => next,
-            Err(opened) => opened,
-        };
-        self.first_fragments().clear();
-        for (_, lane) in &mut self.waiting {
-            lane.era = self.era;
-        }
-        self.flush(before, BatchEnd::Drain);
-    }
-
-    fn first_fragments(&self) -> MutexGuard<'_, FragmentTable> {
-        // Nothing in there panics, and if it did: the table is sound after every step.
-        self.fragments.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Intake for SpreadIntake {
-    #[inline]
-    fn frame(&mut self, frame: &Frame<'_>) {
-        self.counts.frames += 1;
-        self.counts.wire_octets += u64::from(frame.wire_length);
-        let mut packet = match decode::decode(frame) {
-            Ok(packet) => packet,
-            Err(reason) => return self.counts.ignore(reason, frame.timestamp, frame.wire_length),
-        };
-        let clock = match self.clock.observe(packet.timestamp) {
-            ClockStep::At(clock) => clock,
-            ClockStep::Jumped { before, now } => {
-                self.jump(before);
-                now
-            }
-        };
-        if packet.fragment != Fragment::Whole {
-            self.first_fragments().resolve(&mut packet);
-        }
-        let hash = self.hasher.hash(&packet);
-        let shard = hash.shard(self.waiting.len());
-        let waiting = &mut self.waiting[shard].0;
-        waiting.push(&packet, clock, hash);
-        if waiting.len() == BATCH {
-            self.send(shard);
-        }
-    }
-
-    fn quiet(&mut self, clock: Option<Timestamp>) {
-        let before = self.clock.now();
-        if self.eras.load(Ordering::Acquire) != self.era {
-            self.jump(before);
-            self.clock = ObservationClock::new(self.active_timeout);
-        } else if let Some(clock) = clock {
-            self.clock.advance(clock);
-        }
-        self.flush(self.clock.now(), BatchEnd::Dry);
-        self.gauges.set(&self.counts);
-    }
-
-    fn clock(&self) -> Timestamp {
-        self.clock.now()
-    }
-
-    fn counts(&self) -> &FrameCounts {
-        &self.counts
-    }
-
-    fn dropped(&mut self, drops: CaptureDrops) {
-        count_drops(&mut self.counts, &mut self.dropped, drops, &self.gauges);
-    }
-
-    fn is_broken(&self) -> bool {
-        false // its supervisor asks `Spread`, which has the threads
-    }
-}
 
 /// What a shard has heard of its intakes.
 pub(super) struct Heard {
@@ -394,6 +133,10 @@ impl Heard {
 mod tests {
     use super::BatchEnd::{Drain, Dry, More};
     use super::*;
+    use crate::capture::Frame;
+    use crate::decode::Fragment;
+    use crate::flow::{Observations, TableOptions};
+    use crate::pipeline::{Backend, Intake, Layout, PipelineOptions};
 
     fn at(millis: u64) -> Timestamp {
         Timestamp::EPOCH.plus(Duration::from_millis(millis))
@@ -483,7 +226,7 @@ mod tests {
         frame
     }
 
-    fn give(intake: &mut SpreadIntake, millis: u64, fragment: Fragment) {
+    fn give(intake: &mut Intake, millis: u64, fragment: Fragment) {
         let data = udp(fragment);
         intake.frame(&Frame {
             timestamp: at(millis),
@@ -494,27 +237,27 @@ mod tests {
         });
     }
 
-    fn two(shards: usize) -> (Spread, SpreadIntake, SpreadIntake) {
+    fn two(shards: usize) -> (Backend, Intake, Intake) {
         let table = TableOptions { timeouts: crate::flow::Timeouts::default(), max_flows: 1000 };
         let options = PipelineOptions { layout: Layout::Shards(shards), table, live: true };
-        let (spread, mut intakes) = Spread::start(options, 2, Vec::new()).unwrap();
+        let (backend, mut intakes) = Backend::start(options, 2, Vec::new()).unwrap();
         let second = intakes.pop().unwrap();
-        (spread, intakes.pop().unwrap(), second)
+        (backend, intakes.pop().unwrap(), second)
     }
 
     #[test]
     fn a_later_fragment_finds_its_first_one_that_came_in_elsewhere() {
-        let (spread, mut one, mut two) = two(2);
+        let (backend, mut one, mut two) = two(2);
         give(&mut one, 1_000, Fragment::First);
         give(&mut two, 1_001, Fragment::Later);
-        let report = spread.finish(&[one.end(), two.end()]).unwrap();
+        let report = backend.finish(vec![one, two]).unwrap();
         assert_eq!((report.records.records, report.records.packets), (1, 2), "one Flow, with ports");
     }
 
     #[test]
     fn a_step_back_of_the_clock_is_counted_once_and_no_packet_is_lost_by_it() {
         for shards in [1, 3] {
-            let (spread, mut one, mut two) = two(shards);
+            let (backend, mut one, mut two) = two(shards);
             for millis in 0..50 {
                 give(&mut one, 1_000_000 + millis, Fragment::Whole);
                 give(&mut two, 1_000_000 + millis, Fragment::Whole);
@@ -525,7 +268,7 @@ mod tests {
             assert_eq!(two.clock(), Timestamp::EPOCH, "it has followed into the new era");
             give(&mut two, 5_010, Fragment::Whole);
             give(&mut one, 5_020, Fragment::Whole);
-            let report = spread.finish(&[one.end(), two.end()]).unwrap();
+            let report = backend.finish(vec![one, two]).unwrap();
             assert_eq!(report.clock_resets, 1);
             assert_eq!((report.frames.metered(), report.records.packets), (104, 104));
             assert_eq!(report.records.records, 3, "before, what was in the ring yet, and after");
