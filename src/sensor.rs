@@ -21,7 +21,7 @@ use log::{debug, info, warn};
 use thiserror::Error;
 
 use crate::capture::live::fanout::FanoutGroup;
-use crate::capture::live::{LiveCapture, LiveError, LiveOptions};
+use crate::capture::live::{IN_FLIGHT, LiveCapture, LiveError, LiveOptions};
 use crate::capture::write::{FrameFile, FrameLog};
 use crate::capture::{CaptureDrops, LinkType};
 use crate::export::{self, Endpoint};
@@ -37,8 +37,6 @@ const LOOK_EVERY: usize = 8192;
 const QUIET_WAIT: Duration = Duration::from_millis(100);
 /// For how long frames may gather in the ring of a busy interface.
 const GATHER: Duration = Duration::from_millis(100);
-/// Packets may still be on their way through the kernel's ring for this long.
-const IN_FLIGHT: Duration = Duration::from_millis(500);
 /// How often the kernel's counts are asked for.
 const COUNT_EVERY: Duration = Duration::from_secs(1);
 /// How long a ring is read at the end: enough for the largest, 2 GiB, and well within the 30 s a service has to stop.
@@ -337,15 +335,17 @@ fn run_intake(
     let mut quiet_link = QuietLink::default();
     let mut counted = Instant::now();
     while !board.is_ending() {
+        let looked = Instant::now();
         let read = read(capture, &mut intake, &mut log);
-        if counted.elapsed() >= COUNT_EVERY {
-            counted = Instant::now();
+        if looked.duration_since(counted) >= COUNT_EVERY {
+            counted = looked;
             count(board, number, capture, &mut intake);
         }
         capture.look_after();
         if read < LOOK_EVERY {
             // The ring is empty.
-            intake.quiet(quiet_link.clock(&intake));
+            let clock = quiet_link.clock(intake.counts().metered(), intake.clock(), looked);
+            intake.quiet(clock);
             match read {
                 0 => capture.wait(QUIET_WAIT),
                 _ => capture.gather(GATHER),
@@ -397,16 +397,17 @@ struct QuietLink {
 }
 
 impl QuietLink {
-    fn clock(&mut self, intake: &Intake) -> Option<Timestamp> {
-        let metered = intake.counts().metered();
+    /// After so many metered packets, whose clock stands at `clock`. `looked`: when the read began that found no more.
+    fn clock(&mut self, metered: u64, clock: Timestamp, looked: Instant) -> Option<Timestamp> {
         if metered == 0 {
             return None;
         }
         if metered != self.metered {
             self.metered = metered;
-            self.since = Some((Instant::now(), intake.clock()));
+            self.since = Some((Instant::now(), clock));
         }
-        self.since.map(|(since, clock)| clock.plus(since.elapsed().saturating_sub(IN_FLIGHT)))
+        let (since, clock) = self.since?;
+        Some(clock.plus(looked.saturating_duration_since(since).saturating_sub(IN_FLIGHT)))
     }
 }
 
@@ -461,6 +462,18 @@ fn local_address(to: SocketAddr) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_clock_of_a_quiet_link_goes_on_to_what_must_have_been_read_at_the_last_look() {
+        let mut link = QuietLink::default();
+        let (looked, packet) = (Instant::now(), Timestamp::EPOCH.plus(Duration::from_secs(100)));
+        assert_eq!(link.clock(0, Timestamp::EPOCH, looked), None, "no packet, no clock");
+        assert_eq!(link.clock(1, packet, looked), Some(packet), "it came after the look");
+        const LATER: Duration = Duration::from_secs(3600);
+        let clock = link.clock(1, packet, looked + LATER).unwrap();
+        assert!(clock > packet, "however soon it is told");
+        assert!(clock <= packet.plus(LATER - IN_FLIGHT), "{clock:?}");
+    }
 
     #[test]
     fn own_export_is_told_by_both_ends_and_the_collectors_port() {

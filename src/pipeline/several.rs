@@ -10,7 +10,7 @@
 //! A packet is judged by the clock of the intake that read it: an intake that lags behind the others, because its
 //! ring is fuller, ends no Flow too early and none too late. A sweep must not end a Flow for which a packet still
 //! lies in some ring, so it goes by the least of what the intakes vouch for: a busy one for its clock; one that has
-//! read its ring empty for its clock as well, or for a fifth of a second ([`IN_FLIGHT`]) less than the furthest of
+//! read its ring empty for its clock as well, or for a quarter of a second ([`IN_FLIGHT`]) less than the furthest of
 //! the others if that is later, since what it will read next was captured after it looked, or little before. An intake
 //! that has said nothing yet holds all sweeps back, one on a dead interface reads nothing and so is empty. What an
 //! intake says travels in the same channel as the packets: what a shard has heard of the others by then is no later
@@ -30,13 +30,9 @@
 //! fragments of a datagram may come in by two interfaces.
 
 use super::{Batch, BatchEnd};
+use crate::capture::live::IN_FLIGHT;
 use crate::export::MeteringStatistics;
 use crate::time::Timestamp;
-use std::time::Duration;
-
-/// A frame captured longer ago than this, by an interface whose ring was then read empty, has been read: the kernel
-/// holds back an unfilled block for half of it.
-const IN_FLIGHT: Duration = Duration::from_millis(200);
 
 /// What a shard has heard of its intakes.
 pub(super) struct Heard {
@@ -137,6 +133,7 @@ mod tests {
     use crate::decode::Fragment;
     use crate::flow::{Observations, TableOptions};
     use crate::pipeline::{Backend, Intake, Layout, PipelineOptions};
+    use std::time::Duration;
 
     fn at(millis: u64) -> Timestamp {
         Timestamp::EPOCH.plus(Duration::from_millis(millis))
@@ -175,10 +172,10 @@ mod tests {
     fn an_intake_that_has_nothing_to_read_holds_back_by_what_may_be_on_its_way() {
         let mut heard = Heard::new(2);
         says(&mut heard, 0, 5_000, More);
-        assert_eq!(says(&mut heard, 1, 0, Dry), at(4_800), "it never had a packet");
-        assert_eq!(says(&mut heard, 0, 9_000, More), at(4_800), "it vouched for no more than it saw");
-        assert_eq!(says(&mut heard, 1, 0, Dry), at(8_800));
-        assert_eq!(says(&mut heard, 1, 8_850, More), at(8_850), "what it then reads is not overtaken");
+        assert_eq!(says(&mut heard, 1, 0, Dry), at(4_750), "it never had a packet");
+        assert_eq!(says(&mut heard, 0, 9_000, More), at(4_750), "it vouched for no more than it saw");
+        assert_eq!(says(&mut heard, 1, 0, Dry), at(8_750));
+        assert_eq!(says(&mut heard, 1, 8_800, More), at(8_800), "what it then reads is not overtaken");
     }
 
     #[test]

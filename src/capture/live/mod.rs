@@ -44,10 +44,11 @@ use self::ring::Gathering;
 use crate::capture::{CaptureDrops, Frame, LinkType};
 use crate::time::Timestamp;
 
-/// How long the kernel may hold back an unfilled block of the ring.
+/// How long the kernel is to hold back an unfilled block of the ring at the most.
 const BLOCK_TIMEOUT: Duration = Duration::from_millis(100);
-/// After this long without a packet let in, no block of the ring is held back any more.
-const LAST_BLOCK: Duration = Duration::from_millis(250);
+/// A packet captured longer ago than this can be read: the kernel's timer for a block may be late, and is not by one and a half
+/// times as long again.
+pub const IN_FLIGHT: Duration = Duration::from_millis(BLOCK_TIMEOUT.as_millis() as u64 * 5 / 2);
 /// Two blocks of the ring, as libpcap cuts it: a ring of one, which it makes of anything less, drops all that comes while
 /// the block is read.
 const LEAST_RING: u32 = 2 << 18;
@@ -213,7 +214,7 @@ impl Handle {
 
     /// Reads and forgets what came in before the door was shut.
     fn forget_early(&mut self) {
-        let until = Instant::now() + LAST_BLOCK;
+        let until = Instant::now() + IN_FLIGHT;
         let counts = self.counts();
         let mut left = counts.received - counts.dropped_by_kernel;
         while left > 0 && Instant::now() < until {
@@ -378,7 +379,7 @@ impl LiveCapture {
     pub fn look_after(&mut self) {
         if let State::Open(handle) = &mut self.state
             && let Some((since, reason)) = &handle.dying
-            && since.elapsed() >= LAST_BLOCK
+            && since.elapsed() >= IN_FLIGHT
         {
             let reason = reason.clone();
             self.close(&reason);
@@ -452,7 +453,7 @@ impl LiveCapture {
 
     /// Whether, after [`LiveCapture::end`] and a read that found nothing, there is nothing left to read.
     pub fn is_over(&self) -> bool {
-        matches!(self.state, State::Gone(_)) || self.looked.elapsed() >= LAST_BLOCK
+        matches!(self.state, State::Gone(_)) || self.looked.elapsed() >= IN_FLIGHT
     }
 
     /// What the kernel counted so far. What the interface dropped is told by the first thread on it alone.
