@@ -1,7 +1,7 @@
 //! HTTP/1.1 for a few small resources (RFC 9110, RFC 9112): a GET or HEAD request in, an answer out, one to a connection.
 //!
 //! There is no login, so that whoever reaches the socket may try to use up what the process has. One thread holds all
-//! connections, at most [`CONNECTIONS`], each with a bounded head and a deadline that no octet puts off. When one more
+//! connections, at most 16, each with a bounded head and a deadline that no octet puts off. When one more
 //! comes, the oldest is closed: clients that send nothing keep nobody out, not even until their time is up. To leave
 //! newcomers in the listen queue was rejected: behind a hundred idle ones they would wait for many deadlines. What fails
 //! in accepting is tried again: descriptors come back.
