@@ -1,6 +1,7 @@
 //! The flags, checked and turned into one small struct for each stage. Every refusal names its flag, what was found
 //! and what is allowed.
 
+use std::error::Error;
 use std::ffi::OsString;
 use std::fs;
 use std::io::{ErrorKind, IsTerminal};
@@ -11,9 +12,9 @@ use std::slice;
 use std::time::Duration;
 
 use humantime::format_duration;
-use thiserror::Error;
 
 use crate::capture::file::{FileOptions, may_be_capture};
+use crate::capture::filter::Filter;
 use crate::capture::live::{ANY, LiveOptions};
 use crate::cli::{By, Cli, Command, HostArgs, LiveArgs, MeterArgs, PrintArgs, ReadArgs, Summary, TextArgs};
 use crate::collect::print::may_be_messages;
@@ -23,12 +24,12 @@ use crate::export::text::TextOptions;
 use crate::flow::expiry::LONGEST_TIMEOUT;
 use crate::flow::table::MOST_FLOWS;
 use crate::flow::{TableOptions, Timeouts};
-use crate::host::HostOptions;
+use crate::host::{HostOptions, sandbox};
 use crate::pipeline::{Layout, PipelineOptions};
 use crate::sensor::SensorOptions;
 
 /// A flag whose value is not allowed.
-#[derive(Debug, Error, PartialEq, Eq)]
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum ConfigError {
     /// A duration out of range.
     #[error("{flag}: {} is too {direction}, the {limit} is {}", format_duration(*found), format_duration(*allowed))]
@@ -97,11 +98,23 @@ pub enum ConfigError {
     /// A measure for a list that was not asked for.
     #[error("--by: says what --top goes by, and there is no --top: give both, or neither")]
     ByWithoutTop,
+    /// A file in a folder that is not there.
+    #[error("{flag}: {} cannot be written, there is no folder {}", path.display(), folder.display())]
+    NoFolder {
+        /// The flag.
+        flag: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Its folder, in full.
+        folder: PathBuf,
+    },
     /// A destination that `print` cannot write.
     #[error("--to: {0} is not a text form; allowed are table:PATH, csv:PATH and json:PATH")]
     NotText(String),
 }
 
+/// The folders that the packaged unit makes before it starts `live` (StateDirectory=, LogsDirectory=).
+const MADE_BY_THE_UNIT: [&str; 2] = ["/var/lib/flowtap", "/var/log/flowtap"];
 /// Shards beyond this make no sense on any machine.
 const MOST_SHARDS: usize = 256;
 /// So are capture threads on one interface.
@@ -224,6 +237,27 @@ impl LiveConfig {
             collectors,
         };
         Ok(LiveConfig { sensor, host, meter })
+    }
+
+    /// Checks what `live` meets only as it starts and that is the same whoever starts it: whether the filter compiles,
+    /// there is such a user, and the folders of the files it writes are there. Whether it may write in them is not
+    /// asked: a service runs as another user.
+    ///
+    /// # Errors
+    /// The first of them that `live` would be refused.
+    pub fn check_host(&self, log_file: Option<&Path>) -> Result<(), Box<dyn Error>> {
+        if !self.sensor.live.filter.is_empty() {
+            Filter::new(&self.sensor.live.filter)?;
+        }
+        if let Some(user) = self.host.user.as_deref().filter(|_| self.host.sandbox) {
+            sandbox::user_named(user)?;
+        }
+        for to in self.meter.destinations.iter().filter(|to| !to.is_standard_output()) {
+            to.path().map_or(Ok(()), |path| in_a_folder("--to", path))?;
+        }
+        self.sensor.write.as_deref().map_or(Ok(()), |path| in_a_folder("--write", path))?;
+        log_file.map_or(Ok(()), |path| in_a_folder("--log-file", path))?;
+        Ok(())
     }
 }
 
@@ -421,6 +455,19 @@ fn is_read(input: &Path, file: &FileId, is_input: fn(&Path) -> bool) -> bool {
     let Ok(entries) = fs::read_dir(input) else { return FileId::of(input).as_ref() == Some(file) };
     let mut paths = entries.flatten().map(|entry| entry.path());
     paths.any(|path| FileId::of(&path).as_ref() == Some(file) && is_input(&path))
+}
+
+fn in_a_folder(flag: &'static str, path: &Path) -> Result<(), ConfigError> {
+    let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let folder = whole.parent().unwrap_or(&whole);
+    let is_missing = match std::fs::metadata(folder) {
+        Ok(metadata) => !metadata.is_dir(),
+        Err(error) => matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory),
+    };
+    if is_missing && !MADE_BY_THE_UNIT.map(Path::new).contains(&folder) {
+        return Err(ConfigError::NoFolder { flag, path: path.to_owned(), folder: folder.to_owned() });
+    }
+    Ok(())
 }
 
 /// Which regular file a path leads to, by device and inode: whatever way it is written, links of both kinds followed.

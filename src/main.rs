@@ -30,7 +30,7 @@ use flowtap::reading;
 use flowtap::sensor::{Attendant, Sensor, SensorError};
 use flowtap::settings::{self, Arguments};
 use flowtap::signal::{INTERRUPTED, Request, Requests, StopRequest};
-use flowtap::stats::{DestinationReport, RunReport};
+use flowtap::stats::{DestinationReport, RunReport, plural};
 use log::{error, info, warn};
 
 fn main() -> ExitCode {
@@ -435,16 +435,16 @@ fn check_config(file: &Path) -> Outcome {
     usage.given = given;
     usage.check(check_files(&cli));
     let Command::Live(args) = cli.command else { unreachable!("the words say live") };
+    let destinations = match args.meter.to.len() {
+        0 => "no destination, so a table on standard output".to_string(),
+        number => format!("{number} destination{}", plural(number as u64)),
+    };
     let config = usage.check(LiveConfig::check(args));
-    let mut stdout = std::io::stdout();
-    writeln!(
-        stdout,
-        "{}: {} keys, {} destinations",
-        printable(&file.display().to_string()),
-        keys,
-        config.meter.destinations.len()
-    )?;
-    Ok(ExitCode::SUCCESS)
+    if let Err(error) = config.check_host(cli.log_file.as_deref()) {
+        usage.refuse(&usage.given.place(&chain(&*error)));
+    }
+    let place = file.display().to_string();
+    print_out(&format!("{}: {keys} key{}, {destinations}\n", printable(&place), plural(keys as u64)))
 }
 
 fn list_elements(markdown: bool) -> Outcome {

@@ -88,7 +88,7 @@ impl Arguments {
 
     /// A refusal that begins with a flag, with file and line before it if the flag came from the file.
     pub fn place(&self, refusal: &str) -> String {
-        let flag = refusal.split(':').next().unwrap_or_default();
+        let flag = refusal.split([':', ' ']).next().unwrap_or_default();
         match self.origins.iter().find(|origin| origin.flag == flag) {
             Some(origin) => format!("{}: {refusal}", origin.place),
             None => refusal.to_string(),

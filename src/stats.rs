@@ -338,7 +338,8 @@ pub fn grouped(count: u64) -> String {
     text
 }
 
-fn plural(count: u64) -> &'static str {
+/// The ending of what is counted.
+pub fn plural(count: u64) -> &'static str {
     if count == 1 { "" } else { "s" }
 }
 

@@ -137,8 +137,39 @@ fn a_wrong_file_is_refused_with_file_line_and_what_is_allowed() {
     assert!(errors.contains("a.toml:1: ") && errors.contains("ipfix+udp://HOST:PORT"), "{errors}");
     let errors = refused("snaplen = 100\nsnaplen = 100\n");
     assert!(errors.contains("a.toml:2: "), "{errors}");
+    // What `live` would meet as it starts.
+    for (line, refusal) in [
+        ("filter = 'xyz('", "--filter `xyz(`: "),
+        ("user = 'no-such-user'", "--user: there is no user \"no-such-user\""),
+        ("to = 'csv:/nowhere/x'", "--to: /nowhere/x cannot be written, there is no folder /nowhere"),
+        ("to = ['ipfix+file:/nowhere/x']", "--to: /nowhere/x cannot be written, there is no folder /nowhere"),
+        ("write = '/dev/null/x'", "--write: /dev/null/x cannot be written, there is no folder /dev/null"),
+        ("log-file = '/nowhere/x'", "--log-file: /nowhere/x cannot be written, there is no folder /nowhere"),
+    ] {
+        let errors = refused(&format!("snaplen = 100\n{line}\n"));
+        assert!(errors.contains(&format!("a.toml:2: {refusal}")), "{errors}");
+    }
     let (status, _, errors) = words(&flowtap().args(["check-config", "/nowhere/a.toml"]).output().unwrap());
     assert!(status == Some(2) && errors.contains("/nowhere/a.toml"), "{errors}");
+}
+
+#[test]
+fn a_good_file_is_summed_up_in_its_keys_and_destinations() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a.toml");
+    let csv = format!("to = 'csv:{}/x'\n", folder.path().display());
+    for (text, summary) in [
+        ("", "0 keys, no destination, so a table on standard output"),
+        (csv.as_str(), "1 key, 1 destination"),
+        // What the unit makes as it starts, and names without a folder.
+        ("to = ['csv:/var/lib/flowtap/x', 'json:x']\nutc = true\n", "2 keys, 2 destinations"),
+        ("user = 'no-such-user'\nsandbox = false\n", "2 keys, no destination, so a table on standard output"),
+    ] {
+        fs::write(&file, text).unwrap();
+        let (status, out, errors) = words(&flowtap().arg("check-config").arg(&file).output().unwrap());
+        assert_eq!((status, errors.as_str()), (Some(0), ""));
+        assert_eq!(out, format!("{}: {summary}\n", file.display()));
+    }
 }
 
 #[test]
@@ -170,7 +201,8 @@ fn the_packaged_example_has_every_flag_and_is_good_as_it_is_and_with_all_of_it_i
     let file = folder.path().join("all.toml");
     // The one pair that excludes each other.
     let all: Vec<&str> = all.into_iter().filter(|line| !line.starts_with("quiet")).collect();
-    fs::write(&file, all.join("\n")).unwrap();
+    // The package makes the user.
+    fs::write(&file, all.join("\n").replace("user = \"flowtap\"", "user = \"nobody\"")).unwrap();
     for file in [file, root().join("packaging/flowtap.toml")] {
         let (status, out, errors) = words(&flowtap().arg("check-config").arg(&file).output().unwrap());
         assert_eq!(status, Some(0), "{out}{errors}");

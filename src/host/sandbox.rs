@@ -261,13 +261,12 @@ impl Sandbox<'_> {
 /// # Errors
 /// When there is no such user, or it cannot be become.
 pub fn user_to_become(name: Option<&str>) -> Result<Option<User>, SandboxError> {
-    let named = |name: &str| User::from_name(name).map_err(refused("looking up a user"));
     let now = Uid::effective();
     let user = match name {
-        Some(name) => Some(named(name)?.ok_or_else(|| SandboxError::NoUser(name.to_string()))?),
-        None if now.is_root() => match named(OWN_USER)? {
+        Some(name) => Some(user_named(name)?),
+        None if now.is_root() => match look_up(OWN_USER)? {
             Some(user) => Some(user),
-            None => named(NOBODY)?,
+            None => look_up(NOBODY)?,
         },
         None => None,
     };
@@ -276,6 +275,18 @@ pub fn user_to_become(name: Option<&str>) -> Result<Option<User>, SandboxError> 
         Some(user) if !now.is_root() => Err(SandboxError::NotRoot { user: user.name, now: now.as_raw() }),
         user => Ok(user),
     }
+}
+
+fn look_up(name: &str) -> Result<Option<User>, SandboxError> {
+    User::from_name(name).map_err(refused("looking up a user"))
+}
+
+/// The user of this name.
+///
+/// # Errors
+/// There is none, or the system's list of users cannot be read.
+pub fn user_named(name: &str) -> Result<User, SandboxError> {
+    look_up(name)?.ok_or_else(|| SandboxError::NoUser(name.to_string()))
 }
 
 fn user_name() -> String {
