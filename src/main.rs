@@ -18,6 +18,7 @@ use flowtap::capture::live::{LiveError, interfaces};
 use flowtap::cli::{Cli, Command, Generated, Summary};
 use flowtap::collect::print::{Printer, files_in};
 use flowtap::config::{ConfigError, LiveConfig, MeterConfig, PrintConfig, ReadConfig, check_files};
+use flowtap::export::fifo::wait_for_reader;
 use flowtap::export::text::{self, TextFormat};
 use flowtap::export::{self, Exporter, Tally};
 use flowtap::gauges::Gauges;
@@ -147,7 +148,11 @@ fn read(mut config: ReadConfig, quiet: bool, usage: &Usage) -> Outcome {
     for note in files.notes() {
         warn!("{note}");
     }
-    let mut run = Run::open(&config.meter);
+    let mut run = Run::open(&config.meter, &stop);
+    if stop.is_asked() {
+        let report = RunReport { interrupted: true, ..RunReport::default() };
+        return Ok(run.close(report, &config.meter, quiet));
+    }
     let mut pipeline = run.start(&config.meter)?;
     answer(requests, pipeline.gauges())?;
     let mut progress = Progress::new(!quiet && std::io::stderr().is_terminal(), files.octets_total());
@@ -169,14 +174,18 @@ fn live(config: LiveConfig, quiet: bool, usage: &Usage) -> Outcome {
     let stop = StopRequest::on_signals()?;
     let requests = Requests::on_signals(&stop)?;
     let mut host = Host::prepare(config.host)?;
+    let _fifo = config.sensor.write.as_deref().and_then(|path| wait_for_reader(path, || stop.is_asked()));
+    if stop.is_asked() {
+        return Ok(Run::of_nothing().close(RunReport::default(), &config.meter, quiet));
+    }
     let sensor = match Sensor::open(&config.sensor) {
         Ok(sensor) => sensor,
         Err(SensorError::Live(error @ LiveError::Filter { .. })) => usage.refuse(&error),
         Err(error) => return Err(error.into()),
     };
-    let mut run = Run::open(&config.meter);
+    let mut run = Run::open(&config.meter, &stop);
     host.confine()?;
-    if run.destinations.is_empty() {
+    if run.destinations.is_empty() || stop.is_asked() {
         return Ok(run.close(RunReport::default(), &config.meter, quiet));
     }
     let destinations = std::mem::take(&mut run.destinations);
@@ -236,11 +245,21 @@ struct Run {
 }
 
 impl Run {
-    fn open(config: &MeterConfig) -> Run {
-        let mut run =
-            Run { destinations: Vec::new(), failed: Vec::new(), pipes: Vec::new(), only_pipes: true };
+    fn of_nothing() -> Run {
+        Run { destinations: Vec::new(), failed: Vec::new(), pipes: Vec::new(), only_pipes: true }
+    }
+
+    /// Opens the destinations, in order; those behind a FIFO that waited for its reader until `stop` was asked are not
+    /// opened.
+    fn open(config: &MeterConfig, stop: &StopRequest) -> Run {
+        let mut run = Run::of_nothing();
         for destination in &config.destinations {
             let name = destination.to_string();
+            let path = destination.path().filter(|_| !destination.is_standard_output());
+            let _fifo = path.and_then(|path| wait_for_reader(path, || stop.is_asked()));
+            if stop.is_asked() {
+                break;
+            }
             match run.exporter(destination, config) {
                 Ok(exporter) => {
                     let wall = config.pipeline.live || destination.is_ipfix_over_network();

@@ -13,7 +13,7 @@ use common::{captures, flowtap, root, rows, summary};
 use support::capture::{
     self, ACK, Capture, ETHERNET, RAW_IP, SYN, ethernet, flow_port, flow_source, ipv4, tcp, udp,
 };
-use support::process::signal;
+use support::process::{signal, wait_until_it_waits};
 use support::record::{self, Record, assert_same, from_csv};
 use support::{wait_for, words};
 
@@ -501,6 +501,56 @@ fn damage_in_a_pipe_that_falls_silent_is_told_at_once() {
     let status =
         wait_for("the end of the run, the pipe still open", || run.child.try_wait().expect("a child"));
     assert_eq!(status.code(), Some(1));
+}
+
+fn fifo(folder: &Path) -> PathBuf {
+    let path = folder.join("fifo");
+    assert!(Command::new("mkfifo").arg(&path).status().expect("mkfifo runs").success());
+    path
+}
+
+#[test]
+fn one_signal_ends_the_wait_for_the_other_end_of_a_fifo_with_130() {
+    let folder = folder();
+    let fifo = fifo(folder.path()).display().to_string();
+    let ping = pcaps("ping.pcap").display().to_string();
+    let to = |scheme: &str| format!("{scheme}:{fifo}");
+    for arguments in
+        [["--to", "csv:/dev/null", &fifo], ["--to", &to("csv"), &ping], ["--to", &to("ipfix+file"), &ping]]
+    {
+        for name in ["INT", "TERM"] {
+            let mut child = flowtap()
+                .args(["read", "--summary", "json"])
+                .args(arguments)
+                .stdout(Stdio::null())
+                .stderr(Stdio::piped())
+                .spawn()
+                .expect("flowtap runs");
+            wait_until_it_waits(child.id());
+            signal(&child, name);
+            wait_for("the end after one signal", || child.try_wait().expect("a child"));
+            let output = child.wait_with_output().expect("an end");
+            assert_eq!(output.status.code(), Some(130), "{arguments:?}: {}", words(&output.stderr));
+            assert_eq!(summary(&output)["interrupted"], true, "{arguments:?}");
+        }
+    }
+}
+
+#[test]
+fn what_goes_through_fifos_is_what_goes_through_files() {
+    let folder = folder();
+    let fifo = fifo(folder.path());
+    let ping = pcaps("ping.pcap");
+    let direct = words(&run(read().arg(&ping)).stdout);
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| run(read().arg(&fifo)));
+        fs::write(&fifo, fs::read(&ping).expect("the capture")).expect("a reader");
+        assert_eq!(words(&reader.join().expect("a run").stdout), direct);
+        let text = scope.spawn(|| fs::read_to_string(&fifo).expect("text"));
+        let to = format!("csv:{}", fifo.display());
+        assert_clean(&run(flowtap().args(["read", "--summary", "json", "--to", &to]).arg(&ping)));
+        assert_eq!(text.join().expect("text"), direct);
+    });
 }
 
 #[test]

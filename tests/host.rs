@@ -274,7 +274,31 @@ fn sighup_opens_moved_files_and_the_log_again_and_sigusr1_logs_one_line() {
     assert_eq!(records, expected.len());
 }
 
-// The service manager.
+// Signals.
+
+#[test]
+fn one_signal_ends_live_where_it_waits_for_the_reader_of_a_fifo() {
+    if !can_capture() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let fifo = folder.path().join("fifo");
+    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let csv = format!("csv:{}", fifo.display());
+    for flags in [["--to", csv.as_str()], ["--write", fifo.to_str().unwrap()]] {
+        let mut command = flowtap();
+        command.args(["live", "-i", "lo", "--summary", "none"]).args(flags).stdout(Stdio::null());
+        let mut run = Run::start(command, folder.path());
+        until("waiting", || {
+            let status = fs::read_to_string(format!("/proc/{}/status", run.child.id())).ok()?;
+            let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"))?;
+            let caught = u64::from_str_radix(caught.trim(), 16).ok()?;
+            (caught >> 14 & 1 == 1 && status.contains("State:\tS")).then_some(())
+        });
+        run.signal("-TERM");
+        assert_eq!(run.ends(), (Some(0), String::new()), "{flags:?}");
+    }
+}
 
 /// A stand-in for the service manager.
 struct Manager {

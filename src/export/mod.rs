@@ -16,6 +16,7 @@ pub mod destination;
 pub mod discard;
 pub mod element;
 mod exporter;
+pub mod fifo;
 mod ipfix;
 mod message;
 mod netflow5;

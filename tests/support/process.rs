@@ -58,6 +58,17 @@ pub fn signal(child: &Child, signal: &str) {
     assert!(sent, "sending {signal} to process {}", child.id());
 }
 
+/// Waits until a flowtap has its handlers of SIGINT and SIGTERM, the later of which is that of SIGTERM, and sleeps.
+pub fn wait_until_it_waits(process: u32) {
+    const SIGTERM: u32 = 15;
+    wait_for("flowtap to wait", || {
+        let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+        let of = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+        let caught = u64::from_str_radix(of("SigCgt:")?, 16).ok()?;
+        (caught >> (SIGTERM - 1) & 1 == 1 && of("State:")?.starts_with('S')).then_some(())
+    });
+}
+
 fn kill(arguments: &[&str]) -> bool {
     // The shell's own: every system has it, and the standard library can only kill.
     let words = format!("kill {}", arguments.join(" "));

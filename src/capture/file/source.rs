@@ -1,10 +1,10 @@
 //! The octets of a file as they lie on disk or come through a pipe: in, a path; out, a `Read` that counts what it
 //! gives for a progress bar, and that can close a regular file and go on later where it stood.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::AsFd;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -57,6 +57,17 @@ fn has_something(file: &File) -> bool {
     !matches!(poll(&mut [PollFd::new(file, PollFlags::IN)], Some(&WAIT)), Ok(0) | Err(Errno::INTR))
 }
 
+/// Opens a file. A FIFO is opened whether it has a writer or not: waiting for one in open(2) no signal would end, waiting
+/// for what it writes is [`read_stream`]'s.
+fn open(path: &Path) -> io::Result<File> {
+    if !fs::metadata(path)?.file_type().is_fifo() {
+        return File::open(path);
+    }
+    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    rustix::io::ioctl_fionbio(&file, false)?;
+    Ok(file)
+}
+
 /// Reads from what may keep its reader waiting: 0 octets at its end, or once reading is to end.
 fn read_stream(file: &mut File, octets: &mut [u8], progress: &Progress) -> io::Result<usize> {
     // A signal does not end a read that waits, so the waiting is done here.
@@ -90,7 +101,7 @@ impl Source {
         let mut file = if path == Path::new(STANDARD_INPUT) {
             File::from(io::stdin().as_fd().try_clone_to_owned()?)
         } else {
-            File::open(path)?
+            open(path)?
         };
         let metadata = file.metadata()?;
         if metadata.is_dir() {

@@ -1,0 +1,30 @@
+//! FIFOs that records are written to: a path in; out, that it has a reader, so that opening it does not wait.
+
+use std::fs::{self, File};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+/// How often a FIFO is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// If `path` is a FIFO, waits until it has a reader or `is_over`; gives the FIFO, which must be kept until it is opened:
+/// a reader that finds no writer any more would leave.
+///
+/// Waiting for a reader in open(2) no signal would end: its handler only asks for the end, and the call goes on. Other
+/// failures are left to the opening itself, which names them.
+pub fn wait_for_reader(path: &Path, is_over: impl Fn() -> bool) -> Option<File> {
+    if !fs::metadata(path).is_ok_and(|there| there.file_type().is_fifo()) {
+        return None;
+    }
+    while !is_over() {
+        match File::options().write(true).custom_flags(libc::O_NONBLOCK).open(path) {
+            Ok(fifo) => return Some(fifo),
+            // fifo(7): nobody has it open for reading.
+            Err(error) if error.raw_os_error() == Some(libc::ENXIO) => thread::sleep(LOOK_EVERY),
+            Err(_) => return None,
+        }
+    }
+    None
+}
