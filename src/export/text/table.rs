@@ -3,7 +3,8 @@
 //! Records are held to sort them by start and to see how wide each column must be; with more than the limit of them
 //! the table is written in order of arrival, and says so. Nothing is ever cut off: where a line does not fit the
 //! terminal the date goes to a line of its own, then counts of seven digits and more are rounded down (`1.23M`), and
-//! then the destination goes under the source, which lets two IPv6 addresses stand in 80 columns.
+//! then the destination goes under the source, which lets two IPv6 addresses stand in 80 columns. A row whose cells are
+//! wider than could be known has less room for its addresses: no line is longer than a terminal of 80 columns or more.
 
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
@@ -33,6 +34,8 @@ const TITLES: [&str; COLUMNS] =
 const SHORT_TITLES: [&str; COLUMNS] =
     ["Start", "Dur", "Proto", "Source", "Destination", "Pkts", "Octets", "Flags", "End"];
 const FOLDED_TITLE: &str = "Source -> Destination";
+/// Where all other columns are as wide as they can be in 80 characters, this is what they leave.
+const SHORT_FOLDED_TITLE: &str = "Source -> Dst";
 const ARROW: &str = "-> ";
 
 /// `192.168.100.200:65535`: what a column for addresses is wide where the records are not known beforehand.
@@ -174,7 +177,7 @@ impl Cells {
         for cell in &mut self.0 {
             cell.clear();
         }
-        duration(&mut self.0[DURATION], record.end.since(record.start).as_nanos() as u64);
+        duration(&mut self.0[DURATION], record.end.since(record.start).as_nanos() as u64, compact);
         match names::protocol(record.protocol) {
             Some(name) => self.0[PROTOCOL].extend_from_slice(name.as_bytes()),
             None => integer(&mut self.0[PROTOCOL], record.protocol),
@@ -231,8 +234,9 @@ fn flags(out: &mut Vec<u8>, record: &FlowRecord, compact: bool) {
     }
 }
 
-/// `0.057s`, `1m05s`, `2h03m`, `4d05h`: always as exact as seven characters allow.
-fn duration(out: &mut Vec<u8>, nanos: u64) {
+/// `0.057s`, `1m05s`, `2h03m`, `4d05h`: as exact as seven characters allow. A thousand days and more, which only other
+/// exporters report, take more; `compact` holds them to whole days.
+fn duration(out: &mut Vec<u8>, nanos: u64, compact: bool) {
     let seconds = nanos / 1_000_000_000;
     let mut pair = |large: u64, unit: u8, small: u64, small_unit: u8| {
         integer(out, large);
@@ -249,6 +253,10 @@ fn duration(out: &mut Vec<u8>, nanos: u64) {
         }
         60..3600 => pair(seconds / 60, b'm', seconds % 60, b's'),
         3600..86_400 => pair(seconds / 3600, b'h', seconds / 60 % 60, b'm'),
+        86_400_000.. if compact => {
+            integer(out, seconds / 86_400);
+            out.push(b'd');
+        }
         _ => pair(seconds / 86_400, b'd', seconds / 3600 % 24, b'h'),
     }
 }
@@ -348,13 +356,20 @@ struct Layout {
     /// The destination stands under the source in every row; else only in those that are too long for their columns.
     folded: bool,
     widths: [usize; COLUMNS],
+    /// By how much the cells of a row may be wider than their columns; none where nothing limits a line.
+    spare: Option<usize>,
 }
 
 impl Layout {
-    /// The first of the layouts, roomy ones first, that fits the terminal.
     fn choose(needs: &Needs, terminal_width: Option<usize>) -> Layout {
+        let Some(terminal_width) = terminal_width else { return Layout::new(needs, true, false, 2, false) };
+        let layout = Layout::fitting(needs, terminal_width);
+        Layout { spare: Some(terminal_width.saturating_sub(layout.line_width())), ..layout }
+    }
+
+    /// The first of the layouts, roomy ones first, that fits the terminal.
+    fn fitting(needs: &Needs, terminal_width: usize) -> Layout {
         let one_line = |dated, compact, gap| Layout::new(needs, dated, compact, gap, false);
-        let Some(terminal_width) = terminal_width else { return one_line(true, false, 2) };
         let roomy_to_tight = [(true, false, 2), (false, false, 2), (false, true, 2), (false, true, 1)];
         for (dated, compact, gap) in roomy_to_tight {
             let layout = one_line(dated, compact, gap);
@@ -380,7 +395,8 @@ impl Layout {
             let others = layout.line_width() - layout.widths[SOURCE];
             let left = terminal_width.saturating_sub(others);
             let longest = layout.widths[SOURCE].max(layout.widths[DESTINATION] + ARROW.len());
-            layout.widths[SOURCE] = left.min(longest).max(FOLDED_TITLE.len());
+            let title = FOLDED_TITLE.len().min(left).max(SHORT_FOLDED_TITLE.len());
+            layout.widths[SOURCE] = left.min(longest).max(title);
             if left >= LONGEST_IPV4_ENDPOINT + ARROW.len() || left >= longest {
                 break;
             }
@@ -391,7 +407,7 @@ impl Layout {
     fn new(needs: &Needs, dated: bool, compact: bool, gap: usize, folded: bool) -> Layout {
         let mut widths = if compact { needs.compact } else { needs.exact };
         widths[START] = if dated { DATED_START } else { UNDATED_START };
-        let mut layout = Layout { dated, compact, gap, folded, widths };
+        let mut layout = Layout { dated, compact, gap, folded, widths, spare: None };
         for (column, title) in layout.title_texts().iter().enumerate() {
             layout.widths[column] = layout.widths[column].max(title.len());
         }
@@ -401,7 +417,8 @@ impl Layout {
     fn title_texts(&self) -> [&'static str; COLUMNS] {
         let mut titles = if self.compact { SHORT_TITLES } else { TITLES };
         if self.folded {
-            titles[SOURCE] = FOLDED_TITLE;
+            let fits = self.widths[SOURCE] >= FOLDED_TITLE.len();
+            titles[SOURCE] = if fits { FOLDED_TITLE } else { SHORT_FOLDED_TITLE };
         }
         titles
     }
@@ -433,9 +450,11 @@ impl Layout {
     fn row(&self, out: &mut Vec<u8>, cells: &Cells) {
         let cells: [&[u8]; COLUMNS] = std::array::from_fn(|column| cells.0[column].as_slice());
         let [source, destination] = [cells[SOURCE], cells[DESTINATION]];
+        let excess = self.excess(&cells);
         self.front(out, cells);
         out.resize(out.len() + self.gap, b' ');
         if !self.folded
+            && excess == 0
             && source.len() <= self.widths[SOURCE]
             && destination.len() <= self.widths[DESTINATION]
         {
@@ -450,6 +469,7 @@ impl Layout {
         if !self.folded {
             room += self.gap + self.widths[DESTINATION];
         }
+        let room = room.saturating_sub(excess);
         let mut numbers_stand = false;
         if source.len() <= room {
             pad_right(out, source, room);
@@ -473,6 +493,14 @@ impl Layout {
             out.resize(out.len() + before + room, b' ');
             self.back(out, cells);
         }
+    }
+
+    /// By how much a row of these cells, its addresses aside, would be too long for the terminal.
+    fn excess(&self, cells: &[&[u8]; COLUMNS]) -> usize {
+        let Some(spare) = self.spare else { return 0 };
+        let numbers = (0..COLUMNS).filter(|column| ![SOURCE, DESTINATION].contains(column));
+        let wider: usize = numbers.map(|at| cells[at].len().saturating_sub(self.widths[at])).sum();
+        wider.saturating_sub(spare)
     }
 
     /// The columns before the addresses.
@@ -521,7 +549,7 @@ mod tests {
 
     fn lasted(nanos: u64) -> String {
         let mut out = Vec::new();
-        duration(&mut out, nanos);
+        duration(&mut out, nanos, true);
         String::from_utf8(out).unwrap()
     }
 
@@ -538,11 +566,14 @@ mod tests {
     }
 
     #[test]
-    fn a_duration_takes_at_most_seven_characters_below_a_hundred_days() {
+    fn a_duration_takes_at_most_seven_characters_where_room_is_short() {
         assert_eq!(lasted(0), "0.000s");
         assert_eq!(lasted(59_999_999_999), "59.999s");
         assert_eq!(lasted(65_000_000_000), "1m05s");
         assert_eq!(lasted(3_723_000_000_000), "1h02m");
         assert_eq!(lasted(90_000_000_000_000), "1d01h");
+        assert_eq!(lasted(86_399_999_999_999_999), "999d23h");
+        assert_eq!(lasted(86_400_000_000_000_000), "1000d");
+        assert_eq!(lasted(u64::MAX), "213503d");
     }
 }

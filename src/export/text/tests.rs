@@ -301,11 +301,23 @@ fn a_table_of_any_records_fits_a_terminal_of_80_columns_and_keeps_all_of_their_a
     let mut long = ipv4_record();
     (long.source, long.destination) = (ipv4("192.168.100.200"), ipv4("192.168.100.201"));
     (long.source_port, long.destination_port) = (65_535, 65_534);
-    let sets: [&[FlowRecord]; 4] =
-        [&[ipv4_record()], &[widest], &[long, ping_record()], &[ipv4_record(), long, ping_record(), widest]];
-    for width in [80, 100, 120, 200] {
+    // The longest names, flags and times there are: protocol 143 is `ethernet`.
+    let mut named = widest;
+    (named.protocol, named.packets, named.octets) = (143, u64::MAX / 4, u64::MAX / 4);
+    named.end_reason = EndReason::LackOfResources;
+    let mut flagged = long;
+    (flagged.initial_flags, flagged.end_reason) = (0xfff, EndReason::LackOfResources);
+    flagged.start = Timestamp::EPOCH;
+    let mut solicit = ping_record();
+    (solicit.destination_port, solicit.end_reason) = (10 << 8 | 255, EndReason::LackOfResources);
+    let all = [ipv4_record(), long, ping_record(), widest, named, flagged, solicit];
+    let sets: [&[FlowRecord]; 7] =
+        [&[ipv4_record()], &[widest], &[long, ping_record()], &all[..4], &[named], &[flagged], &all];
+    for (width, sort_limit) in
+        [80, 81, 90, 100, 120, 200].into_iter().flat_map(|width| [(width, 0), (width, 9)])
+    {
         for records in sets {
-            let text = text(TextFormat::Table, &utc(width), records);
+            let text = text(TextFormat::Table, &TextOptions { sort_limit, ..utc(width) }, records);
             for line in text.lines() {
                 assert!(line.len() <= usize::from(width), "{width}: {line}\n{text}");
                 assert_eq!(line, line.trim_end());
