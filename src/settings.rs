@@ -198,12 +198,29 @@ impl Settings<'_> {
         self.subcommand().find(|arg| arg.get_long() == Some(flag))
     }
 
+    /// Another subcommand that reads such files and has this flag.
+    fn owner(&self, flag: &str, is_meant: impl Fn(&Arg) -> bool) -> Option<&str> {
+        let has = |command: &Command, flag: &str, is_meant: &dyn Fn(&Arg) -> bool| {
+            command.get_arguments().any(|arg| arg.get_long() == Some(flag) && is_meant(arg))
+        };
+        let mut others = self.command.get_subcommands().filter(|other| other.get_name() != self.subcommand);
+        let owner = others.find(|other| has(other, CONFIG, &|_| true) && has(other, flag, &is_meant))?;
+        (flag != CONFIG).then_some(owner.get_name())
+    }
+
     /// The words of one key's flag, or why it is refused.
     fn key(&self, name: &str, value: &Spanned<DeValue<'_>>) -> Result<Vec<String>, String> {
         let Some(arg) = self.arg(name) else {
             let mut allowed: Vec<&str> = self.subcommand().filter_map(Arg::get_long).collect();
             allowed.sort_unstable();
-            return Err(format!("unknown key {name:?}, allowed are {}", allowed.join(", ")));
+            let allowed = allowed.join(", ");
+            return Err(match self.owner(name, |_| true) {
+                Some(owner) => {
+                    let own = self.subcommand;
+                    format!("{name} belongs to `{owner}`, not to `{own}`; allowed are {allowed}")
+                }
+                None => format!("unknown key {name:?}, allowed are {allowed}"),
+            });
         };
         let kind = value.get_ref().type_str();
         let words = match (arg.get_action(), value.get_ref()) {
@@ -220,14 +237,22 @@ impl Settings<'_> {
             (ArgAction::Count, value) => {
                 let times: Option<usize> = value.as_integer().and_then(|n| n.as_str().parse().ok());
                 match times {
-                    Some(times) if times <= 4 => vec![format!("--{name}"); times],
-                    _ => return Err(format!("{name}: {kind} found, allowed are the numbers 0 to 4")),
+                    Some(times) if times <= 3 => vec![format!("--{name}"); times],
+                    _ => return Err(format!("{name}: {kind} found, allowed are the numbers 0 to 3")),
                 }
             }
             (ArgAction::Append, DeValue::Array(values)) => {
                 values.iter().map(|value| scalar(name, value.get_ref())).collect::<Result<_, _>>()?
             }
-            (_, value) => vec![scalar(name, value)?],
+            (_, value) => match self.owner(name, takes_several) {
+                Some(owner) if value.is_array() => {
+                    let own = self.subcommand;
+                    return Err(format!(
+                        "{name}: an array found, which belongs to `{owner}`; `{own}` takes one value"
+                    ));
+                }
+                _ => vec![scalar(name, value)?],
+            },
         };
         let start = [self.command.get_name(), self.subcommand].map(String::from);
         match relaxed(self.command).try_get_matches_from(start.iter().chain(&words)) {
@@ -258,6 +283,10 @@ impl Settings<'_> {
                 .subcommand()
                 .any(|other| by_user(other) && (conflicts(arg, other) || conflicts(other, arg)))
     }
+}
+
+fn takes_several(arg: &Arg) -> bool {
+    matches!(arg.get_action(), ArgAction::Append)
 }
 
 /// A flag with one value.
@@ -350,6 +379,50 @@ mod tests {
         assert!(lines[2].contains("[possible values: text, json, none]"), "{refusal}");
         assert_eq!(lines[3], "a.toml:6: utc: integer found, allowed are true and false");
         assert_eq!(lines[4], "a.toml:7: filter: an array found, one value is allowed");
+    }
+
+    #[test]
+    fn a_key_of_live_in_a_file_for_read_is_told_to_belong_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.toml");
+        std::fs::write(&path, "snaplen = 96\ninterface = ['eth0']\nsnaplan = 1\nconfig = 'b'\n").unwrap();
+        let words = ["flowtap", "read", "--config", path.to_str().unwrap(), "a.pcap"].map(OsString::from);
+        let refusal = Arguments::gather(words.to_vec(), &Cli::command()).unwrap_err().to_string();
+        let lines: Vec<&str> = refusal.lines().map(|line| line.split_once("a.toml:").unwrap().1).collect();
+        assert!(
+            lines[0].starts_with("1: snaplen belongs to `live`, not to `read`; allowed are active-"),
+            "{refusal}"
+        );
+        assert_eq!(lines[1], "2: interface: an array found, which belongs to `live`; `read` takes one value");
+        assert!(lines[2].starts_with("3: unknown key \"snaplan\", allowed are "), "{refusal}");
+        assert!(lines[3].starts_with("4: unknown key \"config\", allowed are "), "{refusal}");
+    }
+
+    #[test]
+    fn what_the_packaged_example_shows_as_a_default_is_the_flags_own() {
+        let mut command = Cli::command();
+        command.build();
+        let live = command.find_subcommand("live").unwrap();
+        let mut defaults = 0;
+        for line in include_str!("../packaging/flowtap.toml").lines() {
+            // What is no default says so behind it.
+            let Some((key, value)) = line.strip_prefix("# ").and_then(|line| line.split_once(" = ")) else {
+                continue;
+            };
+            let Some(arg) = live.get_arguments().find(|arg| arg.get_long() == Some(key)) else { continue };
+            if value.contains('#') {
+                continue;
+            }
+            defaults += 1;
+            let own: Vec<_> = arg.get_default_values().iter().map(|value| value.to_str().unwrap()).collect();
+            let shown = match (arg.get_action(), value.trim_matches('"')) {
+                (ArgAction::SetTrue, switch) => switch,
+                (_, "true") => "yes",
+                (_, value) => value,
+            };
+            assert_eq!([shown], own[..], "{line}");
+        }
+        assert!(defaults > 15, "{defaults}");
     }
 
     #[test]
