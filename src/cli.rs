@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,6 +10,10 @@ use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::capture::live::LiveOptions;
+use crate::config::{
+    CAPTURE_THREADS, MAX_FLOWS, MTUS, OBSERVATION_DOMAINS, REFRESH_MESSAGES, SHARDS, SNAPLENS, TOPS,
+    in_words, typed,
+};
 use crate::export::ExportOptions;
 use crate::export::destination::Destination;
 use crate::export::text::TopBy;
@@ -100,7 +105,7 @@ pub struct ReadArgs {
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// Number the interface (ingressInterface) [default: pcapng's, else 0]
-    #[arg(long, value_name = "N", value_parser = whole::<u32>, allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", value_parser = whole::<u32>(ANY_NUMBER), allow_negative_numbers = true)]
     pub interface: Option<u32>,
     /// Options that `read` and `live` share.
     #[command(flatten)]
@@ -114,11 +119,11 @@ pub struct LiveArgs {
     #[arg(short, long, value_name = "INTERFACE", required = true, value_delimiter = ',')]
     pub interface: Vec<String>,
     /// Threads that share the work of each interface, conversation by conversation
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = whole::<usize>, allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = whole::<usize>(CAPTURE_THREADS), allow_negative_numbers = true)]
     pub capture_threads: usize,
     /// Octets to capture of each frame
     #[arg(long, value_name = "OCTETS", default_value_t = LiveOptions::default().snaplen.into(),
-        value_parser = whole::<u64>, allow_negative_numbers = true)]
+        value_parser = whole::<u64>(SNAPLENS), allow_negative_numbers = true)]
     pub snaplen: u64,
     /// Whether to capture frames for other hosts, too
     #[arg(long, value_name = "yes|no", default_value = "yes", value_parser = yes_or_no,
@@ -217,18 +222,18 @@ pub struct MeterArgs {
     pub tcp_linger: Duration,
     /// Flows open at once; where there are more, the one nearest its end makes room
     #[arg(long, value_name = "N", default_value_t = DEFAULT_MAX_FLOWS, help_heading = "Metering",
-        value_parser = whole::<usize>, allow_negative_numbers = true)]
+        value_parser = whole::<usize>(MAX_FLOWS), allow_negative_numbers = true)]
     pub max_flows: usize,
     /// Meter only the frames that this BPF expression selects
     #[arg(long, value_name = "BPF EXPRESSION", help_heading = "Metering")]
     pub filter: Option<String>,
     /// Metering threads; 0 does everything on one thread [default: by the machine]
-    #[arg(long, value_name = "N", help_heading = "Metering", value_parser = whole::<usize>,
+    #[arg(long, value_name = "N", help_heading = "Metering", value_parser = whole::<usize>(SHARDS),
         allow_negative_numbers = true)]
     pub shards: Option<usize>,
     /// Observation Domain of the flows (NetFlow v9: Source ID)
     #[arg(long, value_name = "N", help_heading = "Export",
-        default_value_t = ExportOptions::default().observation_domain, value_parser = whole::<u32>,
+        default_value_t = ExportOptions::default().observation_domain, value_parser = whole::<u32>(OBSERVATION_DOMAINS),
         allow_negative_numbers = true)]
     pub observation_domain: u32,
     /// Over UDP, send the templates again after this long
@@ -237,7 +242,7 @@ pub struct MeterArgs {
     pub template_refresh: Duration,
     /// Over UDP, send the templates again after this many messages
     #[arg(long, value_name = "N", help_heading = "Export",
-        default_value_t = ExportOptions::default().template_refresh_packets, value_parser = whole::<u64>,
+        default_value_t = ExportOptions::default().template_refresh_packets, value_parser = whole::<u64>(REFRESH_MESSAGES),
         allow_negative_numbers = true)]
     pub template_refresh_messages: u64,
     /// Send records of the exporter's own statistics this often
@@ -245,11 +250,11 @@ pub struct MeterArgs {
         default_value = DefaultTime(ExportOptions::default().statistics_interval))]
     pub statistics_interval: Duration,
     /// Over UDP, the longest packet, IP header included [default: the path's, at most 1500]
-    #[arg(long, value_name = "OCTETS", help_heading = "Export", value_parser = whole::<u64>,
+    #[arg(long, value_name = "OCTETS", help_heading = "Export", value_parser = whole::<u64>(MTUS),
         allow_negative_numbers = true)]
     pub mtu: Option<u64>,
     /// Messages a second that UDP export is held to when reading files; 0 for no limit.
-    #[arg(long, value_name = "N", help_heading = "Export", value_parser = whole::<u32>,
+    #[arg(long, value_name = "N", help_heading = "Export", value_parser = whole::<u32>(ANY_NUMBER),
         allow_negative_numbers = true, help = rate_help())]
     pub export_rate: Option<u32>,
     /// How the run is summed up, on standard error
@@ -274,7 +279,7 @@ pub struct ConfigArgs {
 #[derive(Debug, Args)]
 pub struct TextArgs {
     /// Show the N source addresses that sent most, instead of the flows
-    #[arg(long, value_name = "N", help_heading = "Output", value_parser = whole::<u64>,
+    #[arg(long, value_name = "N", help_heading = "Output", value_parser = whole::<u64>(TOPS),
         allow_negative_numbers = true)]
     pub top: Option<u64>,
     /// With --top: what counts [default: octets]
@@ -284,6 +289,9 @@ pub struct TextArgs {
     #[arg(long, help_heading = "Output")]
     pub utc: bool,
 }
+
+/// All numbers that the element behind the flag can hold.
+const ANY_NUMBER: RangeInclusive<u64> = 0..=u32::MAX as u64;
 
 /// What `--top` goes by.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -317,15 +325,12 @@ pub enum Summary {
     None,
 }
 
-/// A default duration, shown as the user would type it.
+/// A default duration.
 struct DefaultTime(Duration);
 
 impl From<DefaultTime> for clap::builder::OsStr {
     fn from(time: DefaultTime) -> clap::builder::OsStr {
-        match time.0.subsec_nanos() {
-            0 => format!("{}s", time.0.as_secs()).into(),
-            _ => humantime::format_duration(time.0).to_string().replace(' ', "").into(),
-        }
+        typed(time.0).into()
     }
 }
 
@@ -342,30 +347,17 @@ fn duration(text: &str) -> Result<Duration, String> {
         .map_err(|_| "a number of 0 or more with its unit is wanted, such as 500ms, 15s, 5min".to_string())
 }
 
-/// A whole number; which of them are allowed is checked in [`crate::config`], but for the size of the type.
-fn whole<T: TryFrom<u64> + Bounded>(text: &str) -> Result<T, String> {
-    let digits = !text.is_empty() && text.bytes().all(|octet| octet.is_ascii_digit());
-    let number = if digits { text.parse::<u64>().ok() } else { None };
-    number
-        .and_then(|number| T::try_from(number).ok())
-        .ok_or_else(|| format!("a whole number from 0 to {} is wanted", T::MOST))
-}
-
-/// The largest number of a type.
-trait Bounded {
-    const MOST: u64;
-}
-
-impl Bounded for u32 {
-    const MOST: u64 = u32::MAX as u64;
-}
-
-impl Bounded for u64 {
-    const MOST: u64 = u64::MAX;
-}
-
-impl Bounded for usize {
-    const MOST: u64 = usize::MAX as u64;
+/// A whole number; that it is one of those `allowed` is checked in [`crate::config`], what is none hears of them here.
+fn whole<T: TryFrom<u64>>(
+    allowed: RangeInclusive<u64>,
+) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static {
+    move |text| {
+        let digits = !text.is_empty() && text.bytes().all(|octet| octet.is_ascii_digit());
+        let number = if digits { text.parse::<u64>().ok() } else { None };
+        number
+            .and_then(|number| T::try_from(number).ok())
+            .ok_or_else(|| format!("a whole number {} is wanted", in_words(&allowed)))
+    }
 }
 
 fn socket_address(text: &str) -> Result<SocketAddr, String> {

@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::io::{ErrorKind, IsTerminal};
 use std::num::{NonZeroU32, NonZeroUsize};
+use std::ops::RangeInclusive;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::slice;
@@ -32,7 +33,7 @@ use crate::sensor::SensorOptions;
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum ConfigError {
     /// A duration out of range.
-    #[error("{flag}: {} is too {direction}, the {limit} is {}", format_duration(*found), format_duration(*allowed))]
+    #[error("{flag}: {} is too {direction}, the {limit} is {}", typed(*found), typed(*allowed))]
     Time {
         /// The flag.
         flag: &'static str,
@@ -86,9 +87,17 @@ pub enum ConfigError {
     /// Standard input named twice.
     #[error("FILE: standard input (-) is named {0} times, it can be read only once")]
     StandardInputTwice(usize),
-    /// An interface named twice, or besides all of them.
-    #[error("--interface: {0} is named twice, its packets would be metered twice; `any` is all interfaces")]
+    /// An interface named twice.
+    #[error("--interface: {0} is named twice, its packets would be metered twice")]
     InterfaceTwice(String),
+    /// An interface named besides all of them.
+    #[error("--interface: any is all interfaces, and {0} besides would have its packets metered twice")]
+    InterfaceBesidesAll(String),
+    /// A comma without a name on both sides.
+    #[error(
+        "--interface: a name is empty, allowed are the names of interfaces with a comma between two of them"
+    )]
+    InterfaceWithoutName,
     /// Messages, which are not text, on a terminal.
     #[error(
         "--to: {0} would write binary messages to the terminal; name a file (ipfix+file:PATH), or send standard output \
@@ -115,20 +124,26 @@ pub enum ConfigError {
 
 /// The folders that the packaged unit makes before it starts `live` (StateDirectory=, LogsDirectory=).
 const MADE_BY_THE_UNIT: [&str; 2] = ["/var/lib/flowtap", "/var/log/flowtap"];
-/// Shards beyond this make no sense on any machine.
-const MOST_SHARDS: usize = 256;
-/// So are capture threads on one interface.
-const MOST_CAPTURE_THREADS: u64 = 64;
+/// Beyond this they make no sense on any machine.
+pub(crate) const SHARDS: RangeInclusive<u64> = 0..=256;
+/// The same, for each interface.
+pub(crate) const CAPTURE_THREADS: RangeInclusive<u64> = 1..=64;
+/// Each table holds one at least.
+pub(crate) const MAX_FLOWS: RangeInclusive<u64> = 1..=MOST_FLOWS as u64;
+/// 0 is the statistics' own.
+pub(crate) const OBSERVATION_DOMAINS: RangeInclusive<u64> = 1..=u32::MAX as u64;
+pub(crate) const REFRESH_MESSAGES: RangeInclusive<u64> = 1..=u64::MAX;
 /// Live, an unfilled message is sent after at most one second: this, and two looks at the clock.
 const LIVE_MESSAGE_DELAY: Duration = Duration::from_millis(550);
 const LEAST_ACTIVE: Duration = Duration::from_millis(1);
 /// The least IPv6 MTU (RFC 8200 §5) would be 1280; IPv4 hosts must take 576 octets (RFC 791 §3.1).
-const MTUS: std::ops::RangeInclusive<u64> = 576..=u16::MAX as u64;
+pub(crate) const MTUS: RangeInclusive<u64> = 576..=u16::MAX as u64;
 /// Nobody reads a longer list.
-const TOPS: std::ops::RangeInclusive<u64> = 1..=u32::MAX as u64;
+pub(crate) const TOPS: RangeInclusive<u64> = 1..=u32::MAX as u64;
 const LEAST_REFRESH: Duration = Duration::from_secs(1);
-const SNAPLENS: std::ops::RangeInclusive<u64> = 64..=262_144;
-const BUFFERS: std::ops::RangeInclusive<u64> = 1 << 16..=(i32::MAX as u64);
+pub(crate) const SNAPLENS: RangeInclusive<u64> = 64..=262_144;
+/// libpcap takes one octet less than the most, as it counts in an `int`.
+const BUFFERS: RangeInclusive<u64> = 1 << 16..=1 << 31;
 
 /// What `read` and `live` run with.
 #[derive(Clone, Debug)]
@@ -202,13 +217,16 @@ impl LiveConfig {
     /// The first flag whose value is not allowed.
     pub fn check(args: LiveArgs) -> Result<LiveConfig, ConfigError> {
         in_range("--snaplen", args.snaplen, SNAPLENS)?;
-        in_range("--buffer", args.buffer, BUFFERS)?;
-        in_range("--capture-threads", args.capture_threads as u64, 1..=MOST_CAPTURE_THREADS)?;
+        if !BUFFERS.contains(&args.buffer) {
+            let allowed = format!("from {}K to {}G", BUFFERS.start() >> 10, BUFFERS.end() >> 30);
+            return Err(ConfigError::Number { flag: "--buffer", found: args.buffer, allowed });
+        }
+        in_range("--capture-threads", args.capture_threads as u64, CAPTURE_THREADS)?;
         interfaces_once(&args.interface)?;
         let live = LiveOptions {
             snaplen: args.snaplen as u32,
             promiscuous: args.promiscuous,
-            buffer_octets: args.buffer as u32,
+            buffer_octets: args.buffer.min(i32::MAX as u64) as u32,
             filter: args.meter.filter.clone().unwrap_or_default(),
             leave_out: String::new(),
         };
@@ -321,23 +339,23 @@ fn check_meter(args: MeterArgs, live: bool) -> Result<MeterConfig, ConfigError> 
     }
     at_least("--template-refresh", args.template_refresh, LEAST_REFRESH)?;
     at_least("--statistics-interval", args.statistics_interval, LEAST_REFRESH)?;
-    in_range("--template-refresh-messages", args.template_refresh_messages, 1..=u64::MAX)?;
+    in_range("--template-refresh-messages", args.template_refresh_messages, REFRESH_MESSAGES)?;
     let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let layout = match args.shards {
         None if live => Layout::for_live(cores),
         None => Layout::for_files(cores),
         Some(0) => Layout::Inline,
         Some(shards) => {
-            in_range("--shards", shards as u64, 0..=MOST_SHARDS as u64)?;
+            in_range("--shards", shards as u64, SHARDS)?;
             Layout::Shards(shards)
         }
     };
-    in_range("--max-flows", args.max_flows as u64, layout.tables() as u64..=MOST_FLOWS as u64)?;
+    in_range("--max-flows", args.max_flows as u64, layout.tables() as u64..=*MAX_FLOWS.end())?;
     if args.observation_domain == 0 {
         return Err(ConfigError::Number {
             flag: "--observation-domain",
             found: 0,
-            allowed: "from 1 to 4294967295; 0 is the statistics' own".to_string(),
+            allowed: format!("{}; 0 is the statistics' own", in_words(&OBSERVATION_DOMAINS)),
         });
     }
     if let Some(mtu) = args.mtu {
@@ -507,9 +525,16 @@ fn standard_input_once(files: &[PathBuf]) -> Result<(), ConfigError> {
 }
 
 fn interfaces_once(interfaces: &[String]) -> Result<(), ConfigError> {
+    let all = interfaces.iter().any(|interface| interface == ANY);
     for (at, interface) in interfaces.iter().enumerate() {
-        if interfaces[..at].contains(interface) || (interface == ANY && interfaces.len() > 1) {
+        if interface.is_empty() {
+            return Err(ConfigError::InterfaceWithoutName);
+        }
+        if interfaces[..at].contains(interface) {
             return Err(ConfigError::InterfaceTwice(interface.clone()));
+        }
+        if all && interface != ANY {
+            return Err(ConfigError::InterfaceBesidesAll(interface.clone()));
         }
     }
     Ok(())
@@ -522,15 +547,29 @@ fn at_least(flag: &'static str, found: Duration, least: Duration) -> Result<(), 
     Err(ConfigError::Time { flag, found, direction: "short", limit: "least", allowed: least })
 }
 
-fn in_range(flag: &'static str, found: u64, range: std::ops::RangeInclusive<u64>) -> Result<(), ConfigError> {
+fn in_range(flag: &'static str, found: u64, range: RangeInclusive<u64>) -> Result<(), ConfigError> {
     if range.contains(&found) {
         return Ok(());
     }
-    let allowed = match *range.end() {
-        u64::MAX => format!("at least {}", range.start()),
+    Err(ConfigError::Number { flag, found, allowed: in_words(&range) })
+}
+
+/// `from 1 to 64`, `from 1 up`.
+pub(crate) fn in_words(range: &RangeInclusive<u64>) -> String {
+    match *range.end() {
+        u64::MAX => format!("from {} up", range.start()),
         most => format!("from {} to {most}", range.start()),
-    };
-    Err(ConfigError::Number { flag, found, allowed })
+    }
+}
+
+/// A duration as one would type it.
+pub(crate) fn typed(time: Duration) -> String {
+    const DAY: u64 = 86_400;
+    match (time.as_secs(), time.subsec_nanos()) {
+        (seconds, 0) if seconds >= DAY && seconds.is_multiple_of(DAY) => format!("{}d", seconds / DAY),
+        (seconds, 0) => format!("{seconds}s"),
+        _ => format_duration(time).to_string().replace(' ', ""),
+    }
 }
 
 #[cfg(test)]
@@ -565,7 +604,7 @@ mod tests {
         assert_eq!(refusal(&["--mtu", "70000"]), "--mtu: 70000 is not allowed, it must be from 576 to 65535");
         assert!(refusal(&["--top", "0"]).starts_with("--top: 0 is not allowed, it must be from 1"));
         assert!(refusal(&["--by", "flows"]).starts_with("--by: says what --top goes by"));
-        assert!(refusal(&["--idle-timeout", "101days"]).starts_with("--idle-timeout: 3months 9days"));
+        assert!(refusal(&["--idle-timeout", "101days"]).ends_with(": 101d is too long, the most is 100d"));
         assert_eq!(
             refusal(&["--to", "csv:-", "--to", "json:-"]),
             "--to: csv:- and json:- both go to standard output, only one can"
@@ -588,9 +627,20 @@ mod tests {
             Layout::Inline,
             "six capture threads need a shard of their own"
         );
-        for twice in [&["-i", "a,a"], &["-i", "any,a"]] {
-            assert!(live(twice).unwrap_err().to_string().contains("named twice"));
+        for (names, refusal) in [
+            ("a,a", "--interface: a is named twice"),
+            ("any,any", "--interface: any is named twice"),
+            ("any,a", "--interface: any is all interfaces, and a besides"),
+            ("a,any", "--interface: any is all interfaces, and a besides"),
+            ("a,", "--interface: a name is empty"),
+            ("", "--interface: a name is empty"),
+        ] {
+            let said = live(&["-i", names]).unwrap_err().to_string();
+            assert!(said.starts_with(refusal), "{said}");
         }
+        let said = live(&["-i", "a", "--buffer", "64"]).unwrap_err().to_string();
+        assert_eq!(said, "--buffer: 64 is not allowed, it must be from 64K to 2G");
+        assert_eq!(live(&["-i", "a", "--buffer", "2G"]).unwrap().sensor.live.buffer_octets, i32::MAX as u32);
         assert_eq!(
             live(&["-i", "a,b", "--shards", "0"]).unwrap_err().to_string(),
             "--shards: 0 is not allowed, it must be at least 1 with 2 capture threads"
