@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{CommandFactory, Parser};
-use flowtap::capture::file::CaptureFiles;
+use flowtap::capture::file::{CaptureFiles, left_out};
 use flowtap::capture::live::{LiveError, interfaces};
 use flowtap::cli::{Cli, Command, Generated, Summary};
 use flowtap::collect::print::{Printer, files_in};
@@ -43,7 +43,8 @@ fn main() -> ExitCode {
     let cli = Cli::parse_from(&usage.given.words);
     usage.check(check_files(&cli));
     if let Err(error) = log_file::start(log_level(cli.quiet, cli.verbose), cli.log_file.as_deref()) {
-        usage.refuse(&format!("--log-file: {error}"));
+        let path = cli.log_file.unwrap_or_default();
+        usage.refuse(&format!("--log-file: opening {}: {error}", path.display()));
     }
     let outcome = match cli.command {
         Command::Read(args) => {
@@ -190,8 +191,9 @@ fn live(config: LiveConfig, quiet: bool, usage: &Usage) -> Outcome {
     }
     let destinations = std::mem::take(&mut run.destinations);
     let interfaces = config.sensor.interfaces.join(", ");
+    let greets = !quiet && std::io::stderr().is_terminal();
     let mut watch =
-        Watch { run: &run, interfaces, requests: Some(requests), host: Some(host), running: None };
+        Watch { run: &run, interfaces, greets, requests: Some(requests), host: Some(host), running: None };
     let report = sensor.run(config.meter.pipeline, destinations, &stop, &mut watch)?;
     // A signal is how a sensor ends: no interruption.
     Ok(run.close(report, &config.meter, quiet))
@@ -201,6 +203,8 @@ fn live(config: LiveConfig, quiet: bool, usage: &Usage) -> Outcome {
 struct Watch<'a> {
     run: &'a Run,
     interfaces: String,
+    /// Whether to say on standard error that it captures: on a terminal nothing else might be seen for long.
+    greets: bool,
     requests: Option<Requests>,
     host: Option<Host>,
     running: Option<host::Running>,
@@ -214,6 +218,11 @@ impl Attendant for Watch<'_> {
         if let Some(host) = self.host.take() {
             let running = host.start(gauges)?;
             running.ready(&format!("capturing on {}", self.interfaces));
+            // A log that tells more says so itself.
+            if self.greets && !log::log_enabled!(log::Level::Info) {
+                let interfaces = printable(&self.interfaces);
+                let _ = writeln!(std::io::stderr(), "flowtap: capturing on {interfaces}, Ctrl-C ends it");
+            }
             self.running = Some(running);
         }
         Ok(())
@@ -359,8 +368,8 @@ fn print(config: PrintConfig) -> Outcome {
         let place = path.display();
         match files_in(&path) {
             Ok((found, others)) => {
-                if !others.is_empty() {
-                    warn!("{place}: left out what is no IPFIX file: {}", others.join(", "));
+                for note in left_out(&path, "no IPFIX file", &others) {
+                    warn!("{note}");
                 }
                 if found.is_empty() {
                     complain(&format!("{place}: no IPFIX files in this folder"));

@@ -241,6 +241,10 @@ impl RunReport {
         let mut line = |name: &str, words: String| {
             text.push_str(&format!("{name:<10} {words}\n"));
         };
+        if self.layout.is_empty() {
+            line("frames", "none read, the run did not begin".to_string());
+            return text;
+        }
         let seconds = self.elapsed.as_secs_f64();
         let rate = if seconds > 0.0 { self.frames.frames as f64 / seconds } else { 0.0 };
         line(
@@ -368,6 +372,11 @@ mod tests {
         assert_eq!(grouped(999), "999");
         assert_eq!(grouped(1000), "1,000");
         assert_eq!(grouped(1234567), "1,234,567");
+    }
+
+    #[test]
+    fn the_text_of_a_run_that_did_not_begin_says_so() {
+        assert_eq!(RunReport::default().to_text(), "frames     none read, the run did not begin\n");
     }
 
     #[test]

@@ -144,6 +144,56 @@ fn what_cannot_be_read_is_named_and_the_other_files_are_complete() {
 }
 
 #[test]
+fn a_file_that_another_program_reads_first_is_refused_with_what_to_do() {
+    let folder = folder();
+    for (octets, advice) in [
+        (
+            &b"\xfd7zXZ\0\0"[..],
+            "no capture: xz compressed, decompress it first (xz -dc FILE | flowtap read -)",
+        ),
+        (
+            b"BZh91AY&SY",
+            "no capture: bzip2 compressed, decompress it first (bzip2 -dc FILE | flowtap read -)",
+        ),
+        (&[0, 10, 0, 64, 0x65, 0x53], "no capture: begins as IPFIX does, which `flowtap print FILE` shows"),
+        (b"words", "no capture: begins with 77 6f 72 64, neither pcap nor pcapng"),
+    ] {
+        let file = folder.path().join("file");
+        fs::write(&file, octets).expect("room on the disk");
+        let said = words(&run(read().arg(&file)).stderr);
+        assert!(said.contains(&format!("{}: offset 0: {advice}\n", file.display())), "{said}");
+    }
+}
+
+#[test]
+fn of_many_strangers_in_a_folder_the_first_are_named_and_the_rest_counted() {
+    let folder = folder();
+    for number in 0..1300 {
+        fs::write(folder.path().join(format!("{number:04}.txt")), "words").expect("room on the disk");
+    }
+    fs::create_dir(folder.path().join("below")).expect("a directory");
+    for (command, kind) in [("read", "no capture"), ("print", "no IPFIX file")] {
+        let said = words(&run(flowtap().arg(command).arg(folder.path())).stderr);
+        let place = folder.path().display();
+        let lines: Vec<&str> = said.lines().filter_map(|line| line.strip_prefix("flowtap: warn: ")).collect();
+        let named = "0000.txt, 0001.txt, 0002.txt, 0003.txt, 0004.txt, and 1295 more";
+        assert_eq!(
+            lines,
+            [format!("{place}: left out what is {kind}: {named}"), format!("{place}: not entered: below")],
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn a_log_file_that_cannot_be_opened_is_named() {
+    let output = run(read().args(["--log-file", "/nowhere/x"]).arg(pcaps("ping.pcap")));
+    assert_eq!(output.status.code(), Some(2));
+    let said = words(&output.stderr);
+    assert!(said.contains("--log-file: opening /nowhere/x: No such file"), "{said}");
+}
+
+#[test]
 fn every_bad_file_is_named_where_there_are_several() {
     let output = run(read().args(["/nowhere/a.pcap", "/nowhere/b.pcap"]).arg(pcaps("ping.pcap")));
     let said = words(&output.stderr);
@@ -668,12 +718,15 @@ fn binary_messages_go_to_a_pipe_and_not_to_a_terminal() {
 
 #[test]
 fn a_refused_value_comes_with_what_is_allowed_and_the_usage_of_its_subcommand() {
-    let cases: [(&[&str], &str); 12] = [
+    let cases: [(&[&str], &str); 15] = [
         (&["read", "--mtu", "70000"], "--mtu: 70000 is not allowed, it must be from 576 to 65535"),
-        (&["read", "--mtu", "-1"], "a whole number from 0 to"),
+        (&["read", "--mtu", "-1"], "a whole number from 576 to 65535 is wanted"),
+        (&["read", "--max-flows", "4M"], "a whole number from 1 to 1431655764 is wanted"),
+        (&["read", "--top", "-1"], "a whole number from 1 to 4294967295 is wanted"),
+        (&["read", "--template-refresh-messages", "x"], "a whole number from 1 up is wanted"),
         (&["read", "--idle-timeout", "-1s"], "a number of 0 or more with its unit is wanted, such as 500ms"),
         (&["read", "--idle-timeout", "5"], "a number of 0 or more with its unit is wanted, such as 500ms"),
-        (&["read", "--shards", "-2"], "'-2' for '--shards <N>': a whole number from 0 to"),
+        (&["read", "--shards", "-2"], "'-2' for '--shards <N>': a whole number from 0 to 256 is wanted"),
         (&["read", "--top", "0"], "--top: 0 is not allowed, it must be from 1"),
         (&["read", "--by", "flows"], "--by: says what --top goes by, and there is no --top"),
         (&["read", "--filter", "no filter"], "filter"),

@@ -209,6 +209,41 @@ fn the_packaged_example_has_every_flag_and_is_good_as_it_is_and_with_all_of_it_i
     }
 }
 
+// The terminal.
+
+#[test]
+fn live_says_on_a_terminal_that_it_captures_and_how_it_ends() {
+    if !can_capture() {
+        return;
+    }
+    if !installed("script") {
+        return skip("script (bsdutils) is not installed");
+    }
+    for (flags, greeting) in [("", "flowtap: capturing on lo, Ctrl-C ends it\r\n"), ("-q", "")] {
+        let folder = tempfile::tempdir().unwrap();
+        let fifo = folder.path().join("fifo");
+        assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+        // Its reader leaves when the first row has come, and the run ends as no one listens.
+        let line = format!(
+            "{} live -i lo --summary none --idle-timeout 0 {flags} --to csv:{fifo} & head -n 1 {fifo} > /dev/null; wait",
+            env!("CARGO_BIN_EXE_flowtap"),
+            fifo = fifo.display()
+        );
+        let mut script = Command::new("script");
+        script.args(["-qec", &line, "/dev/null"]).env_remove("RUST_LOG").stdin(Stdio::null());
+        let child = script.stdout(Stdio::piped()).spawn().unwrap();
+        let mut run = Run { child, errors: PathBuf::from("/dev/null") };
+        let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+        until("the end", || {
+            sender.send_to(b"a packet", "127.0.0.1:9").unwrap();
+            run.child.try_wait().unwrap()
+        });
+        let mut said = String::new();
+        run.child.stdout.take().unwrap().read_to_string(&mut said).unwrap();
+        assert_eq!(said, greeting);
+    }
+}
+
 // Signals.
 
 #[test]

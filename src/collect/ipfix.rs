@@ -84,6 +84,20 @@ pub enum ReadError {
         /// What to do with it, if there is something.
         hint: String,
     },
+    /// The file ends inside a Message.
+    #[error("{name}: octet {offset}: {what} cut off: {needed} octets needed, {found} left")]
+    CutOff {
+        /// The file.
+        name: String,
+        /// Octets of the file before the Message.
+        offset: u64,
+        /// What of it was being read.
+        what: &'static str,
+        /// Its length in octets.
+        needed: usize,
+        /// How many octets the file still had.
+        found: usize,
+    },
     /// The octets are not what RFC 7011 allows.
     #[error("{name}: octet {offset}: {what}: found {found}, allowed {allowed}")]
     Malformed {
@@ -294,8 +308,7 @@ impl<R: Read> MessageReader<R> {
             return Err(self.not_ipfix());
         }
         if filled < MESSAGE_HEADER {
-            let found = format!("{} octets and the end of the file", self.message.len());
-            return self.malformed(0, "message header", found, "16 octets");
+            return self.cut_off("message header", MESSAGE_HEADER);
         }
         let version = self.u16(0);
         if version != VERSION {
@@ -306,8 +319,7 @@ impl<R: Read> MessageReader<R> {
             return self.malformed(2, "length of a message", length, "16 to 65535");
         }
         if self.fill(length)? < length {
-            let found = format!("{} octets and the end of the file", self.message.len());
-            return self.malformed(0, "message", found, format!("its length of {length} octets"));
+            return self.cut_off("message", length);
         }
         self.export_time = Timestamp::from_nanos(u64::from(self.u32(4)) * 1_000_000_000);
         self.observation_domain = self.u32(12);
@@ -585,6 +597,11 @@ impl<R: Read> MessageReader<R> {
             );
         }
         Ok(())
+    }
+
+    fn cut_off<T>(&self, what: &'static str, needed: usize) -> Result<T, ReadError> {
+        let (offset, found) = (self.message_offset, self.message.len());
+        Err(ReadError::CutOff { name: self.name.clone(), offset, what, needed, found })
     }
 
     fn malformed<T>(

@@ -18,20 +18,18 @@ use crate::time::Timestamp;
 /// Flow Records are handed on in batches of this many.
 const BATCH: usize = 1024;
 
-/// The IPFIX files in a folder: those that begin as a Message does, in the order of their names. Then the names of what is
-/// not: other files, and the folders in it.
+/// The IPFIX files in a folder: those that begin as a Message does, in the order of their names. Then what is not:
+/// other files, and the folders in it.
 ///
 /// # Errors
 /// The folder cannot be listed.
-pub fn files_in(folder: &Path) -> Result<(Vec<PathBuf>, Vec<String>), ReadError> {
+pub fn files_in(folder: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>), ReadError> {
     let cannot = |source| ReadError::Open { path: folder.to_owned(), source };
     let listed: Result<Vec<PathBuf>, _> =
         std::fs::read_dir(folder).map_err(cannot)?.map(|entry| entry.map(|entry| entry.path())).collect();
     let mut paths = listed.map_err(cannot)?;
     paths.sort();
-    let (messages, others): (Vec<_>, Vec<_>) = paths.into_iter().partition(|path| may_be_messages(path));
-    let names = others.iter().filter_map(|path| path.file_name());
-    Ok((messages, names.map(|name| name.to_string_lossy().into_owned()).collect()))
+    Ok(paths.into_iter().partition(|path| may_be_messages(path)))
 }
 
 /// Whether a folder's entry is to be read: it begins as a Message does. A file that cannot be read may be one too: its turn
@@ -204,7 +202,10 @@ mod tests {
             rows[0].starts_with("192.0.2.1,192.0.2.2,17,0,0,5,0,1700000000000,1700000000000,0x000,"),
             "{csv}"
         );
-        assert!(error.contains("cut.ipfix: octet 64: message header: found 4 octets"), "{error}");
+        assert!(
+            error.contains("cut.ipfix: octet 64: message header cut off: 16 octets needed, 4 left"),
+            "{error}"
+        );
         let (table, _) = printed(TextFormat::Table);
         assert!(table.contains("gre    192.0.2.3    192.0.2.4          1       0  -      forced"), "{table}");
         let (json, _) = printed(TextFormat::Json);

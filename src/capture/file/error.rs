@@ -54,7 +54,7 @@ pub enum Reason {
     #[error("empty, not a capture")]
     Empty,
     /// The first octets are those of no format known here.
-    #[error("no capture: begins with {}, neither pcap nor pcapng", Hexadecimal(.0))]
+    #[error("no capture: {}", kind(.0))]
     NotACapture(Vec<u8>),
     /// The file ends inside a header, record or block.
     #[error("{what} cut off: {needed} octets needed, {found} left")]
@@ -132,6 +132,20 @@ impl fmt::Display for FileError {
 
 // The cause is part of the one line above: a source besides would print it twice.
 impl std::error::Error for FileError {}
+
+/// What a file is that is no capture, by its first octets, and what to do with it, if there is something.
+fn kind(magic: &[u8]) -> String {
+    let compressed = |by: &str, program: &str| {
+        format!("{by} compressed, decompress it first ({program} -dc FILE | flowtap read -)")
+    };
+    match *magic {
+        [0xFD, b'7', b'z', b'X', ..] => compressed("xz", "xz"),
+        [b'B', b'Z', b'h', ..] => compressed("bzip2", "bzip2"),
+        // Version 10 (RFC 7011 §3.1).
+        [0, 10, ..] => "begins as IPFIX does, which `flowtap print FILE` shows".to_string(),
+        _ => format!("begins with {}, neither pcap nor pcapng", Hexadecimal(magic)),
+    }
+}
 
 struct Hexadecimal<'a>(&'a [u8]);
 

@@ -208,18 +208,7 @@ impl CaptureFiles {
         if captures.is_empty() {
             self.fail(directory, Reason::NoCaptures);
         }
-        if !others.is_empty() {
-            let names: Vec<_> = others
-                .iter()
-                .filter_map(|path| path.file_name())
-                .map(|name| name.to_string_lossy())
-                .collect();
-            self.notes.push(format!(
-                "{}: left out what is no capture: {}",
-                directory.display(),
-                names.join(", ")
-            ));
-        }
+        self.notes.extend(left_out(directory, "no capture", &others));
         for path in captures {
             self.add(path, options);
         }
@@ -426,6 +415,27 @@ impl CaptureFiles {
     pub fn octets_total(&self) -> Option<u64> {
         self.octets_total
     }
+}
+
+/// What a user is told of the entries of a directory that are not read, as they are not of this `kind` or directories
+/// themselves: a line each, which names the first few.
+pub fn left_out(directory: &Path, kind: &str, others: &[PathBuf]) -> Vec<String> {
+    const NAMED: usize = 5;
+    let (directories, files): (Vec<&PathBuf>, Vec<&PathBuf>) = others.iter().partition(|path| path.is_dir());
+    let line = |what: &str, paths: &[&PathBuf]| {
+        let mut words: Vec<String> = paths
+            .iter()
+            .take(NAMED)
+            .filter_map(|path| path.file_name())
+            .map(|name| name.to_string_lossy().into_owned())
+            .collect();
+        if paths.len() > NAMED {
+            words.push(format!("and {} more", paths.len() - NAMED));
+        }
+        format!("{}: {what}: {}", directory.display(), words.join(", "))
+    };
+    let lines = [(format!("left out what is {kind}"), files), ("not entered".to_string(), directories)];
+    lines.iter().filter(|(_, paths)| !paths.is_empty()).map(|(what, paths)| line(what, paths)).collect()
 }
 
 /// Whether a directory's entry is to be read: its first octets, decompressed if need be, are those of a capture. One

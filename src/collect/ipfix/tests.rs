@@ -488,7 +488,7 @@ fn what_is_no_ipfix_file_is_told_by_its_first_octets_and_with_what_to_do() {
         assert!(said.starts_with(&format!("a.bin is no IPFIX file but {expected}")), "{said}");
     }
     // Cut after the version it is one all the same.
-    assert!(refusal(&[0, 10, 0]).contains("message header: found 3 octets"));
+    assert!(refusal(&[0, 10, 0]).contains("message header cut off: 16 octets needed, 3 left"));
     // Text behind a whole Message is a fault at its place, not a file of another kind.
     let whole = [0, 10, 0, 16, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
     let said = refusal(&[&whole[..], b"and then words, words"].concat());

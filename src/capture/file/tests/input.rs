@@ -28,8 +28,8 @@ fn a_directory_means_the_captures_in_it() {
     let marks: Vec<_> = frames.iter().filter(|frame| frame.nanos == 1).map(|frame| frame.data[0]).collect();
     assert_eq!(marks, b"ab");
     let shown = folder.path().display();
-    let note = format!("{shown}: left out what is no capture: deeper, empty.pcap, notes.txt, text.gz");
-    assert_eq!(files.notes(), [note]);
+    let note = format!("{shown}: left out what is no capture: empty.pcap, notes.txt, text.gz");
+    assert_eq!(files.notes(), [note, format!("{shown}: not entered: deeper")]);
 
     let (_, failures) = read_paths(&[folder.path().join("deeper")]);
     assert_eq!(failures, [format!("{shown}/deeper: a directory without any capture")]);
