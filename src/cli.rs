@@ -195,7 +195,7 @@ pub struct MeterArgs {
     /// The configuration file.
     #[command(flatten)]
     pub file: ConfigArgs,
-    /// Where the records go, repeatable; --help lists the forms [default: table:-]
+    /// Where the records go, repeatable [default: table:-]
     ///
     ///   ipfix+udp://HOST:PORT      IPFIX, to port 4739 unless given
     ///   ipfix+tcp://HOST:PORT      the same over TCP
@@ -206,7 +206,13 @@ pub struct MeterArgs {
     ///   csv:PATH, json:PATH        a line a flow for scripts
     ///
     /// PATH `-` is standard output. An IPv6 address stands in brackets.
-    #[arg(long, value_name = "DESTINATION", verbatim_doc_comment, display_order = 0)]
+    #[arg(
+        long,
+        value_name = "DESTINATION",
+        verbatim_doc_comment,
+        display_order = 0,
+        help = "Where the records go, repeatable; --help lists the forms [default: table:-]"
+    )]
     pub to: Vec<Destination>,
     /// Report a flow at the latest this long after its first packet
     #[arg(long, value_name = "TIME", value_parser = duration, allow_hyphen_values = true, help_heading = "Metering",
