@@ -475,9 +475,10 @@ fn is_read(input: &Path, file: &FileId, is_input: fn(&Path) -> bool) -> bool {
     paths.any(|path| FileId::of(&path).as_ref() == Some(file) && is_input(&path))
 }
 
+/// Checks that the folder of a file to be written is there. A relative path is left to the run: a service's is not that of whoever
+/// checks its configuration.
 fn in_a_folder(flag: &'static str, path: &Path) -> Result<(), ConfigError> {
-    let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let folder = whole.parent().unwrap_or(&whole);
+    let Some(folder) = path.parent().filter(|_| path.is_absolute()) else { return Ok(()) };
     let is_missing = match std::fs::metadata(folder) {
         Ok(metadata) => !metadata.is_dir(),
         Err(error) => matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory),
