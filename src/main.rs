@@ -401,7 +401,8 @@ fn print(config: PrintConfig) -> Outcome {
         warn!("{not_flows} records are not of flows and are not shown; --to json:- shows every record");
     }
     if skipped > 0 {
-        warn!("{skipped} sets were skipped, their templates are not in the file");
+        let plural = plural(skipped);
+        warn!("{skipped} set{plural} skipped: of no template in the file, or of a reserved id");
     }
     if let Some(failure) = printer.failure() {
         if !log_file::errors_are_on_standard_error() {

@@ -401,18 +401,15 @@ impl<R: Read> MessageReader<R> {
                 }
             }
             FIRST_DATA_SET.. => self.data_set(id),
-            _ => {
-                // Reserved for what is yet to be defined (§3.3.2).
-                self.skip_set(id);
-            }
+            _ => self.skip_set(id, "which is reserved (RFC 7011 §3.3.2)"),
         }
         Ok(())
     }
 
-    fn skip_set(&mut self, id: u16) {
+    fn skip_set(&mut self, id: u16, why: &str) {
         if self.counts.skipped_sets == 0 {
             log::warn!(
-                "{}: octet {}: skipping a set of id {id}, whose template is not known; others are skipped silently",
+                "{}: octet {}: skipping a set of id {id}, {why}; others are skipped silently",
                 self.name,
                 self.message_offset + self.at as u64 - SET_HEADER as u64,
             );
@@ -423,7 +420,7 @@ impl<R: Read> MessageReader<R> {
 
     fn data_set(&mut self, id: u16) {
         let Some(template) = self.templates.get_mut(self.observation_domain, id) else {
-            return self.skip_set(id);
+            return self.skip_set(id, "whose template is not known");
         };
         if template.learned < self.learned.len() {
             let mut named = Template::clone(template);
