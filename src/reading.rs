@@ -1,11 +1,15 @@
 //! Capture files in, their frames into a [`Pipeline`] until none is left or there is a reason to end: for files what
 //! [`crate::sensor`] is for interfaces.
 
+use std::time::{Duration, Instant};
+
 use crate::capture::file::CaptureFiles;
 use crate::pipeline::Pipeline;
 
 /// Frames between two looks at what need not be looked at for each run of them.
 const LOOK_EVERY: u64 = 8192;
+/// What came by a pipe is not kept back longer than this, where the next frames always come before it falls silent.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
 /// Reads until the files end, `has_to_end` says so, or a thread of the pipeline has died, which [`Pipeline::finish`] then
 /// tells: what is left could no longer be exported. `look` is called every some thousand frames.
@@ -15,11 +19,12 @@ pub fn read_all(
     has_to_end: impl Fn() -> bool,
     mut look: impl FnMut(&CaptureFiles, &Pipeline),
 ) {
-    let mut look_at = LOOK_EVERY;
+    let (mut look_at, mut let_out) = (LOOK_EVERY, Instant::now());
     loop {
         while files.is_dry() {
             // A capture that comes by a pipe as it is made: what is known is not kept back until the next packets come.
             pipeline.quiet(None);
+            let_out = Instant::now();
             if has_to_end() || pipeline.is_broken() {
                 return;
             }
@@ -28,6 +33,10 @@ pub fn read_all(
         pipeline.frames(frames);
         if has_to_end() {
             return;
+        }
+        if files.may_wait() && let_out.elapsed() >= LONGEST_WAIT {
+            pipeline.quiet(None);
+            let_out = Instant::now();
         }
         let frames = pipeline.counts().frames;
         if frames >= look_at {
@@ -52,9 +61,8 @@ mod tests {
     use crate::time::Timestamp;
     use std::path::Path;
     use std::process::Command;
-    use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+    use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
     use std::thread;
-    use std::time::{Duration, Instant};
 
     /// How long the writer at the other end of the pipe waits to be told that nobody reads any more.
     const LIMIT: Duration = Duration::from_secs(30);
@@ -82,25 +90,33 @@ mod tests {
         }
     }
 
+    /// Of UDP over IPv4 over Ethernet.
+    const DATAGRAM: [u8; 42] = {
+        let mut data = [0; 42];
+        (data[12], data[14], data[17], data[22], data[23]) = (0x08, 0x45, 28, 64, 17);
+        data
+    };
+
+    fn frame(nanos: u64, data: &[u8]) -> Frame<'_> {
+        Frame {
+            timestamp: Timestamp::from_nanos(nanos),
+            wire_length: data.len() as u32,
+            link_type: LinkType::ETHERNET,
+            interface: 0,
+            data,
+        }
+    }
+
     /// Writes frames without end, or two, the second of which makes a record of the first, and no more. Gives whether it was
     /// told to end before its patience ended.
     fn write(pipe: &Path, falls_silent: bool, told: &Receiver<()>) -> bool {
-        let mut data = [0; 42];
-        data[12..18].copy_from_slice(&[0x08, 0, 0x45, 0, 0, 28]);
-        data[22..24].copy_from_slice(&[64, 17]);
         let file = FrameFile::create(pipe, &[("a", LinkType::ETHERNET)], 256).unwrap();
         let mut log = file.log("a");
         let (began, mut nanos) = (Instant::now(), 0);
         loop {
             for _ in 0..if falls_silent { 2 } else { 1000 } {
                 nanos += 1000;
-                log.push(&Frame {
-                    timestamp: Timestamp::from_nanos(nanos),
-                    wire_length: 42,
-                    link_type: LinkType::ETHERNET,
-                    interface: 0,
-                    data: &data,
-                });
+                log.push(&frame(nanos, &DATAGRAM));
             }
             log.flush();
             let patience = if falls_silent { LIMIT } else { Duration::ZERO };
@@ -108,6 +124,62 @@ mod tests {
                 Err(RecvTimeoutError::Timeout) if began.elapsed() < LIMIT => {}
                 heard => return heard.is_ok(),
             }
+        }
+    }
+
+    /// Tells of records.
+    struct Telling(Sender<()>);
+
+    impl Exporter for Telling {
+        fn export(&mut self, records: &[FlowRecord]) {
+            if !records.is_empty() {
+                let _ = self.0.send(());
+            }
+        }
+        fn tick(&mut self, _: Timestamp, _: &MeteringStatistics) {}
+        fn send_waiting(&mut self, _: Timestamp) {}
+        fn finish(&mut self, _: Timestamp, _: &MeteringStatistics) {}
+        fn delivery(&self) -> Delivery {
+            Delivery::default()
+        }
+        fn failure(&self) -> Option<&str> {
+            None
+        }
+    }
+
+    #[test]
+    fn what_comes_by_a_pipe_that_never_falls_silent_is_not_kept_back_until_a_batch_is_full() {
+        const MOST: usize = 1000; // half a batch
+        let folder = tempfile::tempdir().unwrap();
+        for layout in [Layout::Inline, Layout::Shards(1), Layout::Shards(2)] {
+            let pipe = folder.path().join(layout.describe());
+            assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+            let (tell, told) = channel();
+            let writer = thread::spawn({
+                let pipe = pipe.clone();
+                move || {
+                    let file = FrameFile::create(&pipe, &[("a", LinkType::ETHERNET)], 256).unwrap();
+                    let mut log = file.log("a");
+                    (1..MOST).find(|number| {
+                        log.push(&frame(*number as u64, &DATAGRAM));
+                        log.flush();
+                        told.recv_timeout(Duration::from_millis(20)).is_ok()
+                    })
+                }
+            });
+            let timeouts = Timeouts { idle: Duration::ZERO, ..Timeouts::default() };
+            let table = TableOptions { timeouts, max_flows: 1000 };
+            let destination = Destination {
+                name: "none".to_string(),
+                exporter: Box::new(Telling(tell)),
+                clock: ExporterClock::Packet,
+            };
+            let options = PipelineOptions { layout, table, live: false };
+            let mut pipeline = Pipeline::start(options, vec![destination]).unwrap();
+            let mut files = CaptureFiles::open(&[pipe], &FileOptions::default()).unwrap();
+            read_all(&mut files, &mut pipeline, || false, |_, _| {});
+            assert!(writer.join().unwrap().is_some(), "{layout:?}: no record of {MOST} packets");
+            pipeline.finish().unwrap();
         }
     }
 

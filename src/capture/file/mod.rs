@@ -235,8 +235,8 @@ impl CaptureFiles {
         self.may_wait() && self.readers[self.current].is_dry()
     }
 
-    /// Whether the next frame may have to be waited for.
-    fn may_wait(&self) -> bool {
+    /// Whether the next frame may have to be waited for, as it comes by a pipe.
+    pub fn may_wait(&self) -> bool {
         self.beyond.is_none() && self.readers.get(self.current).is_some_and(Reader::may_wait)
     }
 
