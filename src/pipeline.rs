@@ -254,11 +254,10 @@ impl Backend {
                 (threads, lanes.into_iter().map(stage).collect())
             }
         };
-        let active_timeout = options.table.timeouts.active;
         let decoder = Decoder {
             counts: FrameCounts::default(),
             fragments: Arc::default(),
-            clock: ObservationClock::new(active_timeout),
+            clock: ObservationClock::new(options.table.timeouts.active),
             hasher,
         };
         let eras = Arc::default();
@@ -276,7 +275,6 @@ impl Backend {
             last: if intakes == 1 { BatchEnd::Drain } else { BatchEnd::Dry },
             eras: Arc::clone(&eras),
             era: 0,
-            active_timeout,
             dropped: 0,
             gauges: Arc::clone(gauges),
         };

@@ -55,40 +55,17 @@ mod tests {
     use crate::capture::file::FileOptions;
     use crate::capture::write::FrameFile;
     use crate::capture::{Frame, LinkType};
-    use crate::export::{Delivery, Exporter, MeteringStatistics};
+    use crate::export::testing::HandsTo;
     use crate::flow::{FlowRecord, TableOptions, Timeouts};
     use crate::pipeline::{Destination, ExporterClock, Layout, PipelineError, PipelineOptions};
     use crate::time::Timestamp;
     use std::path::Path;
     use std::process::Command;
-    use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+    use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
     use std::thread;
 
     /// How long the writer at the other end of the pipe waits to be told that nobody reads any more.
     const LIMIT: Duration = Duration::from_secs(30);
-
-    /// Dies of the first record.
-    struct Dying {
-        is_light: bool,
-    }
-
-    impl Exporter for Dying {
-        fn export(&mut self, records: &[FlowRecord]) {
-            assert!(records.is_empty(), "the test wants this thread to die");
-        }
-        fn tick(&mut self, _: Timestamp, _: &MeteringStatistics) {}
-        fn send_waiting(&mut self, _: Timestamp) {}
-        fn is_light(&self) -> bool {
-            self.is_light
-        }
-        fn finish(&mut self, _: Timestamp, _: &MeteringStatistics) {}
-        fn delivery(&self) -> Delivery {
-            Delivery::default()
-        }
-        fn failure(&self) -> Option<&str> {
-            None
-        }
-    }
 
     /// Of UDP over IPv4 over Ethernet.
     const DATAGRAM: [u8; 42] = {
@@ -127,26 +104,6 @@ mod tests {
         }
     }
 
-    /// Tells of records.
-    struct Telling(Sender<()>);
-
-    impl Exporter for Telling {
-        fn export(&mut self, records: &[FlowRecord]) {
-            if !records.is_empty() {
-                let _ = self.0.send(());
-            }
-        }
-        fn tick(&mut self, _: Timestamp, _: &MeteringStatistics) {}
-        fn send_waiting(&mut self, _: Timestamp) {}
-        fn finish(&mut self, _: Timestamp, _: &MeteringStatistics) {}
-        fn delivery(&self) -> Delivery {
-            Delivery::default()
-        }
-        fn failure(&self) -> Option<&str> {
-            None
-        }
-    }
-
     #[test]
     fn what_comes_by_a_pipe_that_never_falls_silent_is_not_kept_back_until_a_batch_is_full() {
         const MOST: usize = 1000; // half a batch
@@ -171,7 +128,14 @@ mod tests {
             let table = TableOptions { timeouts, max_flows: 1000 };
             let destination = Destination {
                 name: "none".to_string(),
-                exporter: Box::new(Telling(tell)),
+                exporter: Box::new(HandsTo {
+                    take: move |records: &[FlowRecord]| {
+                        if !records.is_empty() {
+                            let _ = tell.send(());
+                        }
+                    },
+                    is_light: false,
+                }),
                 clock: ExporterClock::Packet,
             };
             let options = PipelineOptions { layout, table, live: false };
@@ -207,7 +171,12 @@ mod tests {
             let table = TableOptions { timeouts, max_flows: 1000 };
             let destination = Destination {
                 name: "none".to_string(),
-                exporter: Box::new(Dying { is_light }),
+                exporter: Box::new(HandsTo {
+                    take: |records: &[FlowRecord]| {
+                        assert!(records.is_empty(), "the test wants this thread to die");
+                    },
+                    is_light,
+                }),
                 clock: ExporterClock::Packet,
             };
             let options = PipelineOptions { layout, table, live: false };

@@ -25,7 +25,7 @@ mod outlet;
 mod statistics;
 mod template;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 pub mod text;

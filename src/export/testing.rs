@@ -8,8 +8,33 @@ use crate::decode::IpVersion;
 use crate::export::message::Message;
 use crate::export::outlet::Outlet;
 use crate::export::transport::{Failure, Lost, NoSession, Session, Transport};
+use crate::export::{Delivery, Exporter, MeteringStatistics};
 use crate::flow::{EndReason, FlowRecord};
 use crate::time::Timestamp;
+
+/// An exporter that hands all records to a function.
+pub struct HandsTo<F> {
+    pub take: F,
+    pub is_light: bool,
+}
+
+impl<F: FnMut(&[FlowRecord]) + Send> Exporter for HandsTo<F> {
+    fn export(&mut self, records: &[FlowRecord]) {
+        (self.take)(records);
+    }
+    fn tick(&mut self, _: Timestamp, _: &MeteringStatistics) {}
+    fn send_waiting(&mut self, _: Timestamp) {}
+    fn is_light(&self) -> bool {
+        self.is_light
+    }
+    fn finish(&mut self, _: Timestamp, _: &MeteringStatistics) {}
+    fn delivery(&self) -> Delivery {
+        Delivery::default()
+    }
+    fn failure(&self) -> Option<&str> {
+        None
+    }
+}
 
 /// 2023-11-14 22:13:20.123456789 UTC and so many milliseconds.
 pub fn after(millis: u64) -> Timestamp {

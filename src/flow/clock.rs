@@ -28,13 +28,12 @@ pub struct ObservationClock {
     /// The epoch until it starts; a first packet of that very nanosecond does not start it.
     now: Timestamp,
     tolerance: Duration,
-    jumps: u64,
 }
 
 impl ObservationClock {
     /// A clock that has not started; a packet more than `active_timeout` behind it makes it jump.
     pub fn new(active_timeout: Duration) -> ObservationClock {
-        ObservationClock { now: Timestamp::EPOCH, tolerance: active_timeout, jumps: 0 }
+        ObservationClock { now: Timestamp::EPOCH, tolerance: active_timeout }
     }
 
     /// Takes the timestamp of a metered packet.
@@ -54,7 +53,6 @@ impl ObservationClock {
         if before.since(timestamp) <= self.tolerance {
             return ClockStep::At(before);
         }
-        self.jumps += 1;
         self.now = timestamp;
         ClockStep::Jumped { before, now: timestamp }
     }
@@ -66,14 +64,14 @@ impl ObservationClock {
         }
     }
 
+    /// Makes this a clock that has not started again.
+    pub fn restart(&mut self) {
+        self.now = Timestamp::EPOCH;
+    }
+
     /// Where the clock stands; the epoch before the first packet.
     pub fn now(&self) -> Timestamp {
         self.now
-    }
-
-    /// How often it jumped back.
-    pub fn jumps(&self) -> u64 {
-        self.jumps
     }
 }
 
@@ -95,7 +93,6 @@ mod tests {
             "exactly the active timeout behind is late only"
         );
         assert_eq!(clock.observe(at(101)), ClockStep::At(at(101)));
-        assert_eq!(clock.jumps(), 0);
     }
 
     #[test]
@@ -107,7 +104,8 @@ mod tests {
             step,
             ClockStep::Jumped { before: at(100), now: Timestamp::from_nanos(at(40).nanos() - 1) }
         );
-        assert_eq!(clock.jumps(), 1);
+        clock.restart();
+        assert_eq!(clock.observe(at(1)), ClockStep::At(at(1)));
     }
 
     #[test]

@@ -5,7 +5,6 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use super::meter::Inline;
 use super::shards::Lane;
@@ -33,7 +32,6 @@ pub struct Intake {
     pub(super) eras: Arc<AtomicU64>,
     /// The era that this one has come to.
     pub(super) era: u64,
-    pub(super) active_timeout: Duration,
     /// Packets that were dropped before they could be read, as far as told.
     pub(super) dropped: u64,
     pub(super) gauges: Arc<IntakeGauges>,
@@ -266,7 +264,7 @@ impl Intake {
         if self.eras.load(Ordering::Acquire) != self.era {
             // Nothing is said of the ring in that era: this may have to wait for a shard.
             self.next_era(self.clock());
-            self.decoder.clock = ObservationClock::new(self.active_timeout);
+            self.decoder.clock.restart();
         } else {
             if let Some(clock) = clock {
                 self.decoder.clock.advance(clock);

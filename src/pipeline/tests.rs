@@ -1,36 +1,11 @@
 use super::*;
 use crate::capture::LinkType;
 use crate::decode::{Ignored, IpVersion, Packet};
-use crate::export::{Delivery, Exporter};
+use crate::export::testing::HandsTo;
 use crate::flow::table::tests::{packet, plain_twin, seconds, sorted, traffic};
 use crate::flow::{FlowRecord, Timeouts};
 use proptest::prelude::*;
 use std::sync::Mutex;
-
-/// Keeps what it is given.
-#[derive(Clone, Default)]
-struct Keeper {
-    records: Arc<Mutex<Vec<FlowRecord>>>,
-    is_light: bool,
-}
-
-impl Exporter for Keeper {
-    fn export(&mut self, records: &[FlowRecord]) {
-        self.records.lock().unwrap().extend_from_slice(records);
-    }
-    fn tick(&mut self, _: Timestamp, _: &MeteringStatistics) {}
-    fn send_waiting(&mut self, _: Timestamp) {}
-    fn is_light(&self) -> bool {
-        self.is_light
-    }
-    fn finish(&mut self, _: Timestamp, _: &MeteringStatistics) {}
-    fn delivery(&self) -> Delivery {
-        Delivery::default()
-    }
-    fn failure(&self) -> Option<&str> {
-        None
-    }
-}
 
 /// The octets of a frame that decodes to `packet`.
 fn octets(packet: &Packet) -> Vec<u8> {
@@ -69,10 +44,14 @@ fn run(
     is_light: bool,
     timeouts: Timeouts,
 ) -> (Vec<FlowRecord>, RunReport) {
-    let keeper = Keeper { is_light, ..Keeper::default() };
+    let kept: Arc<Mutex<Vec<FlowRecord>>> = Arc::default();
+    let keeps = Arc::clone(&kept);
     let destination = Destination {
         name: "memory".to_string(),
-        exporter: Box::new(keeper.clone()),
+        exporter: Box::new(HandsTo {
+            take: move |records: &[FlowRecord]| keeps.lock().unwrap().extend_from_slice(records),
+            is_light,
+        }),
         clock: ExporterClock::Packet,
     };
     let table = TableOptions { timeouts, max_flows: 10_000 };
@@ -94,7 +73,7 @@ fn run(
         }));
     }
     let report = pipeline.finish().unwrap();
-    let records = std::mem::take(&mut *keeper.records.lock().unwrap());
+    let records = std::mem::take(&mut *kept.lock().unwrap());
     (records, report)
 }
 
