@@ -11,8 +11,10 @@ What is printed is in Markdown: the machine, the medians, and flowtap's ratio to
 each round, so that a slow minute of the machine slows both sides of it. Without FOLDER the captures are made by
 `cargo bench --bench pipeline -- --generate`.
 
-Before each run the capture is read, so that all find it in the page cache. The memory is that of one more run before the first round,
-since who looks at it five hundred times a second slows what is looked at.
+Before each run the capture is read, so that all find it in the page cache; and before the first it is taken out of there and read
+from disk, or a file that was just written would lie in pages of 4 KiB, each found one by one, and an old one in big folios.
+The memory is that of one more run before the first round, since who looks at it five hundred times a second slows what is
+looked at.
 
 Every program decodes, meters with an active timeout of 60 s and an idle timeout of 15 s, and ends all flows:
 
@@ -209,6 +211,13 @@ def verdict(one, frames):
     return f"WRONG: {one.packets - frames:,} packets too many" if one.packets > frames else ""
 
 
+def forget(capture):
+    """Takes the capture out of the page cache, so that it comes back as it comes from a disk; no file in memory does."""
+    with open(capture, "rb", buffering=0) as file:
+        os.fsync(file.fileno())  # what is not written yet stays
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
 def read_once(capture):
     """Reads the capture into the page cache, from which some machines take it away again within seconds."""
     with open(capture, "rb", buffering=0) as file:
@@ -238,6 +247,7 @@ def run_for_a_round(program, capture, frames):
 
 
 def compare(capture, programs, rounds):
+    forget(capture)
     frames = frames_in(capture)
     memory = {program.name: run_once(program, capture, watch_memory=True).memory_mib for program in programs}
     runs = {program.name: [] for program in programs}
