@@ -24,6 +24,7 @@ mod shards;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use thiserror::Error;
 
@@ -125,6 +126,21 @@ pub enum PipelineError {
     Died(String),
 }
 
+/// A time on the observation clock. Each jump back begins an era, all of which is later than all of the one before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Moment {
+    /// How often time had jumped back.
+    era: u64,
+    clock: Timestamp,
+}
+
+impl Moment {
+    /// Whether time has gone on by so much since `earlier`, or has jumped back since.
+    fn is_later_by(self, step: Duration, earlier: Moment) -> bool {
+        self.era > earlier.era || self.clock.since(earlier.clock) >= step
+    }
+}
+
 /// What stands at the end of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum BatchEnd {
@@ -141,10 +157,8 @@ struct Batch {
     observations: Observations,
     /// The intake it comes from, from 0.
     intake: usize,
-    /// How often time had jumped back for that intake.
-    era: u64,
-    /// The clock at the end of the batch.
-    clock: Timestamp,
+    /// The clock of that intake at the end of the batch.
+    now: Moment,
     end: BatchEnd,
     metering: MeteringStatistics,
 }

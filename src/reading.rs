@@ -134,6 +134,7 @@ mod tests {
                             let _ = tell.send(());
                         }
                     },
+                    tick: |_| {},
                     is_light: false,
                 }),
                 clock: ExporterClock::Packet,
@@ -175,6 +176,7 @@ mod tests {
                     take: |records: &[FlowRecord]| {
                         assert!(records.is_empty(), "the test wants this thread to die");
                     },
+                    tick: |_| {},
                     is_light,
                 }),
                 clock: ExporterClock::Packet,

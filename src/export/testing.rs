@@ -12,17 +12,20 @@ use crate::export::{Delivery, Exporter, MeteringStatistics};
 use crate::flow::{EndReason, FlowRecord};
 use crate::time::Timestamp;
 
-/// An exporter that hands all records to a function.
-pub struct HandsTo<F> {
+/// An exporter that hands all records to a function, and the times it is told to another.
+pub struct HandsTo<F, G> {
     pub take: F,
+    pub tick: G,
     pub is_light: bool,
 }
 
-impl<F: FnMut(&[FlowRecord]) + Send> Exporter for HandsTo<F> {
+impl<F: FnMut(&[FlowRecord]) + Send, G: FnMut(Timestamp) + Send> Exporter for HandsTo<F, G> {
     fn export(&mut self, records: &[FlowRecord]) {
         (self.take)(records);
     }
-    fn tick(&mut self, _: Timestamp, _: &MeteringStatistics) {}
+    fn tick(&mut self, now: Timestamp, _: &MeteringStatistics) {
+        (self.tick)(now);
+    }
     fn send_waiting(&mut self, _: Timestamp) {}
     fn is_light(&self) -> bool {
         self.is_light

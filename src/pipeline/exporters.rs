@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use super::meter::RecordSlots;
-use super::{PipelineError, spawn};
+use super::{Moment, PipelineError, spawn};
 use crate::export::{Exporter, MeteringStatistics};
 use crate::gauges::{ExporterGauges, Gauges, Shown};
 use crate::stats::DestinationReport;
@@ -80,7 +80,7 @@ pub(super) fn shown(destinations: Vec<Destination>, gauges: &Gauges) -> Vec<Dest
 /// Records on their way to the exporters.
 struct RecordBatch {
     records: RecordSlots,
-    clock: Timestamp,
+    now: Moment,
     metering: MeteringStatistics,
     /// There may be no more records for long.
     is_last_for_now: bool,
@@ -138,25 +138,25 @@ impl RecordLane {
     }
 
     /// Sends the records on; empty slots take their place.
-    pub fn send(&self, records: &mut RecordSlots, clock: Timestamp, metering: &MeteringStatistics) {
-        self.send_batch(records, clock, metering, false);
+    pub fn send(&self, records: &mut RecordSlots, now: Moment, metering: &MeteringStatistics) {
+        self.send_batch(records, now, metering, false);
     }
 
     /// [`RecordLane::send`]s the last records for now, not to be kept back by the exporters.
-    pub fn send_last(&self, records: &mut RecordSlots, clock: Timestamp, metering: &MeteringStatistics) {
-        self.send_batch(records, clock, metering, true);
+    pub fn send_last(&self, records: &mut RecordSlots, now: Moment, metering: &MeteringStatistics) {
+        self.send_batch(records, now, metering, true);
     }
 
     fn send_batch(
         &self,
         records: &mut RecordSlots,
-        clock: Timestamp,
+        now: Moment,
         metering: &MeteringStatistics,
         is_last_for_now: bool,
     ) {
         let empty = self.buffers.try_recv().unwrap_or_else(|_| RecordLane::slots());
         let records = std::mem::replace(records, empty);
-        let batch = Arc::new(RecordBatch { records, clock, metering: *metering, is_last_for_now });
+        let batch = Arc::new(RecordBatch { records, now, metering: *metering, is_last_for_now });
         for (exporter, gauges) in &self.to {
             let _ = exporter.send(Arc::clone(&batch));
             gauges.channel.set(exporter.len(), exporter.capacity());
@@ -169,7 +169,7 @@ fn run_exporter(
     from: &Receiver<Arc<RecordBatch>>,
     give_back: &Sender<RecordSlots>,
 ) -> DestinationReport {
-    let mut clock = Timestamp::EPOCH;
+    let mut now = Moment::default();
     let mut metering = MeteringStatistics::default();
     let mut last_tick = Instant::now();
     loop {
@@ -177,7 +177,8 @@ fn run_exporter(
         match from.recv_timeout(EXPORTER_TICK) {
             Ok(batch) => {
                 destination.exporter.export(batch.records.filled());
-                clock = clock.max(batch.clock);
+                // Of several tables one may still be in an era that is over for the others.
+                now = now.max(batch.now);
                 metering = batch.metering;
                 is_last_for_now = batch.is_last_for_now;
                 if let Ok(RecordBatch { mut records, .. }) = Arc::try_unwrap(batch) {
@@ -186,19 +187,49 @@ fn run_exporter(
                 }
             }
             Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return destination.finish(clock, &metering),
+            Err(RecvTimeoutError::Disconnected) => return destination.finish(now.clock, &metering),
         }
         match destination.clock {
             // Every batch brings the time, and nothing else does: runs with one table repeat.
-            ExporterClock::Packet => destination.tick(clock, &metering),
+            ExporterClock::Packet => destination.tick(now.clock, &metering),
             ExporterClock::Wall if last_tick.elapsed() >= EXPORTER_TICK => {
-                destination.tick(clock, &metering);
+                destination.tick(now.clock, &metering);
                 last_tick = Instant::now();
             }
             ExporterClock::Wall => {}
         }
         if is_last_for_now {
-            destination.send_waiting(clock);
+            destination.send_waiting(now.clock);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::export::testing::HandsTo;
+    use std::sync::Mutex;
+
+    #[test]
+    fn an_exporter_goes_by_the_newest_era_that_a_table_has_come_to() {
+        let told: Arc<Mutex<Vec<u64>>> = Arc::default();
+        let tells = Arc::clone(&told);
+        let exporter = Box::new(HandsTo {
+            take: |_: &[_]| {},
+            tick: move |now: Timestamp| tells.lock().unwrap().push(now.seconds()),
+            is_light: false,
+        });
+        let destination = Destination { name: "memory".to_string(), exporter, clock: ExporterClock::Packet };
+        let (to, from) = bounded(WAITING_RECORD_BATCHES);
+        let (give_back, _buffers) = bounded(1);
+        // Of two tables: the first is in the new era before the second, which drains last.
+        for (era, seconds) in [(0, 500), (0, 499), (1, 7), (0, 501), (1, 9), (1, 8)] {
+            let now = Moment { era, clock: Timestamp::EPOCH.plus(Duration::from_secs(seconds)) };
+            let (records, metering) = (RecordLane::slots(), MeteringStatistics::default());
+            to.send(Arc::new(RecordBatch { records, now, metering, is_last_for_now: false })).unwrap();
+        }
+        drop(to);
+        run_exporter(destination, &from, &give_back);
+        assert_eq!(*told.lock().unwrap(), [500, 500, 7, 7, 9, 9]);
     }
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::meter::Inline;
 use super::shards::Lane;
-use super::{BATCH, BatchEnd};
+use super::{BATCH, BatchEnd, Moment};
 use crate::capture::{CaptureDrops, Frame};
 use crate::decode::{self, Fragment, FragmentTable};
 use crate::export::MeteringStatistics;
@@ -130,12 +130,12 @@ impl Sharded {
         Sharded { lanes, dealt, since_clock: 0 }
     }
 
-    /// Hands on what was read, or deals it out; batches that have no room for as much again are sent. `clock`: as it
-    /// stands with the last packet.
-    pub fn send(&mut self, read: &mut Observations, clock: Timestamp, metering: &MeteringStatistics) {
+    /// Hands on what was read, or deals it out; batches that have no room for as much again are sent. `now`: the clock
+    /// as it stands with the last packet.
+    pub fn send(&mut self, read: &mut Observations, now: Moment, metering: &MeteringStatistics) {
         if let [lane] = &mut *self.lanes {
             let has_time = lane.is_caught_up();
-            lane.send(read, clock, BatchEnd::More, metering);
+            lane.send(read, now, BatchEnd::More, metering);
             *read = lane.empty();
             if has_time && lane.hashes {
                 // The shard keeps up: it hashes the next batch, and what is read comes that much faster.
@@ -146,14 +146,14 @@ impl Sharded {
         read.deal(&mut self.dealt);
         for (lane, dealt) in self.lanes.iter_mut().zip(&mut self.dealt) {
             if dealt.len() + DEALT > BATCH {
-                lane.send(dealt, clock, BatchEnd::More, metering);
+                lane.send(dealt, now, BatchEnd::More, metering);
                 *dealt = lane.empty();
                 self.since_clock += 1;
             }
         }
         if self.since_clock >= 4 * self.lanes.len() {
             // A shard whose Flows are quiet must still hear that time goes on.
-            self.flush(read, clock, BatchEnd::More, metering);
+            self.flush(read, now, BatchEnd::More, metering);
         }
     }
 
@@ -162,7 +162,7 @@ impl Sharded {
     pub fn flush(
         &mut self,
         read: &mut Observations,
-        clock: Timestamp,
+        now: Moment,
         end: BatchEnd,
         metering: &MeteringStatistics,
     ) {
@@ -174,7 +174,7 @@ impl Sharded {
             }
         };
         for (lane, waiting) in self.lanes.iter_mut().zip(&mut *waiting) {
-            lane.send(waiting, clock, end, metering);
+            lane.send(waiting, now, end, metering);
         }
         for (lane, waiting) in self.lanes.iter_mut().zip(waiting) {
             *waiting = lane.empty();
@@ -225,27 +225,23 @@ impl Intake {
     /// remembered.
     fn next_era(&mut self, before: Timestamp) {
         let next = self.era + 1;
-        self.era = match self.eras.compare_exchange(self.era, next, Ordering::AcqRel, Ordering::Acquire) {
+        let era = match self.eras.compare_exchange(self.era, next, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => next,
             Err(opened) => opened,
         };
         first_fragments(&self.decoder.fragments).clear();
-        if let Stage::Sharded(sharded) = &mut self.stage {
-            for lane in &mut sharded.lanes {
-                lane.era = self.era;
-            }
-        }
         self.flush(before, BatchEnd::Drain);
+        self.era = era;
     }
 
     /// Hands on what was read.
     #[inline(never)]
     fn send(&mut self) {
-        let clock = self.decoder.clock.now();
+        let now = Moment { era: self.era, clock: self.clock() };
         let metering = self.decoder.counts.metering;
         match &mut self.stage {
-            Stage::Inline(inline) => inline.take(&mut self.read, clock, BatchEnd::More, &metering),
-            Stage::Sharded(sharded) => sharded.send(&mut self.read, clock, &metering),
+            Stage::Inline(inline) => inline.take(&mut self.read, now.clock, BatchEnd::More, &metering),
+            Stage::Sharded(sharded) => sharded.send(&mut self.read, now, &metering),
         }
     }
 
@@ -254,7 +250,9 @@ impl Intake {
         let metering = self.decoder.counts.metering;
         match &mut self.stage {
             Stage::Inline(inline) => inline.take(&mut self.read, clock, end, &metering),
-            Stage::Sharded(sharded) => sharded.flush(&mut self.read, clock, end, &metering),
+            Stage::Sharded(sharded) => {
+                sharded.flush(&mut self.read, Moment { era: self.era, clock }, end, &metering);
+            }
         }
     }
 

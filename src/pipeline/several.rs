@@ -29,7 +29,7 @@
 //! The first fragments of all intakes are remembered in one table behind a lock, which fragments alone take: two
 //! fragments of a datagram may come in by two interfaces.
 
-use super::{Batch, BatchEnd};
+use super::{Batch, BatchEnd, Moment};
 use crate::capture::live::IN_FLIGHT;
 use crate::export::MeteringStatistics;
 use crate::time::Timestamp;
@@ -37,32 +37,28 @@ use crate::time::Timestamp;
 /// What a shard has heard of its intakes.
 pub(super) struct Heard {
     intakes: Vec<Voice>,
-    /// The newest era that an intake has come to. What is said in an older one is of another time.
-    era: u64,
-    /// The furthest that was swept by in this era.
-    swept: Timestamp,
+    /// The furthest that was swept by, and nothing yet in the newest era that an intake has spoken in.
+    swept: Moment,
 }
 
 /// What one intake said last.
 #[derive(Clone, Copy, Default)]
 struct Voice {
-    /// It has read everything that was captured before this; nothing known before its first word in an era.
-    vouched: Option<Timestamp>,
-    /// The era it said so in.
-    era: u64,
+    /// It has read everything that was captured before this.
+    vouched: Moment,
     metering: MeteringStatistics,
 }
 
 /// The time to sweep by, and what all intakes together counted.
 #[derive(Clone, Copy)]
 pub(super) struct Sweep {
-    pub(super) clock: Timestamp,
+    pub(super) now: Moment,
     pub(super) metering: MeteringStatistics,
 }
 
 impl Heard {
     pub(super) fn new(intakes: usize) -> Heard {
-        Heard { intakes: vec![Voice::default(); intakes], era: 0, swept: Timestamp::EPOCH }
+        Heard { intakes: vec![Voice::default(); intakes], swept: Moment::default() }
     }
 
     /// Whether there are several intakes.
@@ -74,46 +70,34 @@ impl Heard {
     #[inline]
     pub(super) fn hear(&mut self, batch: &Batch) -> Sweep {
         match self.is_several() {
-            false => Sweep { clock: batch.clock, metering: batch.metering },
+            false => Sweep { now: batch.now, metering: batch.metering },
             true => self.hear_one_of_several(batch),
         }
     }
 
     fn hear_one_of_several(&mut self, batch: &Batch) -> Sweep {
-        if batch.era > self.era {
-            self.era = batch.era;
-            self.swept = Timestamp::EPOCH;
-        }
         let latest = self.latest();
-        let voice = &mut self.intakes[batch.intake];
-        voice.metering = batch.metering;
-        voice.era = batch.era;
-        if batch.end == BatchEnd::Drain {
-            // The clock that it ends all Flows by is of the era that is over.
-            voice.vouched = None;
-            return Sweep { clock: batch.clock, metering: self.metering() };
+        let mut vouched = batch.now;
+        if batch.end == BatchEnd::Dry && latest.era == vouched.era {
+            vouched.clock = vouched.clock.max(latest.clock.minus(IN_FLIGHT));
         }
-        let dry = batch.end == BatchEnd::Dry;
-        let vouched = if dry { batch.clock.max(latest.minus(IN_FLIGHT)) } else { batch.clock };
-        voice.vouched = (dry || batch.clock > Timestamp::EPOCH).then_some(vouched);
-        // One that has not come to this era, or has said nothing in it, holds all sweeps back.
-        if let Some(least) = self.intakes.iter().map(|voice| self.vouched(voice)).min().flatten() {
-            self.swept = self.swept.max(least);
-        }
-        Sweep { clock: self.swept, metering: self.metering() }
-    }
-
-    fn vouched(&self, voice: &Voice) -> Option<Timestamp> {
-        voice.vouched.filter(|_| voice.era == self.era)
+        self.intakes[batch.intake] = Voice { vouched, metering: batch.metering };
+        // One that has not spoken in the newest era holds all sweeps in it back.
+        let least = self.intakes.iter().map(|voice| voice.vouched).min().unwrap_or_default();
+        let unswept = Moment { era: batch.now.era, clock: Timestamp::EPOCH };
+        self.swept = self.swept.max(unswept).max(least);
+        // All Flows end by the clock of the intake that saw time jump back.
+        let now = if batch.end == BatchEnd::Drain { batch.now } else { self.swept };
+        Sweep { now, metering: self.metering() }
     }
 
     /// When all intakes have ended: no packet can be overtaken any more.
     pub(super) fn last(&self) -> Sweep {
-        Sweep { clock: self.latest(), metering: self.metering() }
+        Sweep { now: self.latest(), metering: self.metering() }
     }
 
-    fn latest(&self) -> Timestamp {
-        self.intakes.iter().filter_map(|voice| self.vouched(voice)).max().unwrap_or_default()
+    fn latest(&self) -> Moment {
+        self.intakes.iter().map(|voice| voice.vouched).max().unwrap_or_default()
     }
 
     fn metering(&self) -> MeteringStatistics {
@@ -149,11 +133,11 @@ mod tests {
             .hear(&Batch {
                 observations: Observations::with_capacity(0),
                 intake,
-                era,
-                clock: at(millis),
+                now: Moment { era, clock: at(millis) },
                 end,
                 metering,
             })
+            .now
             .clock
     }
 
@@ -164,7 +148,7 @@ mod tests {
         assert_eq!(says(&mut heard, 1, 3_000, More), at(3_000));
         assert_eq!(says(&mut heard, 0, 9_000, More), at(3_000));
         assert_eq!(says(&mut heard, 1, 10_000, More), at(9_000));
-        assert_eq!(heard.last().clock, at(10_000));
+        assert_eq!(heard.last().now.clock, at(10_000));
         assert_eq!(heard.last().metering.ignored_packets, 19_000, "the last words of both, added up");
     }
 
@@ -184,7 +168,7 @@ mod tests {
         says(&mut heard, 0, 100_000, More);
         assert_eq!(says(&mut heard, 1, 100_000, More), at(100_000));
         assert_eq!(
-            says_in(&mut heard, 0, 1, 100_000, Drain),
+            says_in(&mut heard, 0, 0, 100_000, Drain),
             at(100_000),
             "all Flows end by the clock before"
         );
@@ -195,11 +179,11 @@ mod tests {
             "and what it said there is no time of this one"
         );
         assert_eq!(says_in(&mut heard, 1, 0, 100_050, More), at(0), "nor what it says");
-        assert_eq!(says_in(&mut heard, 1, 1, 100_100, Drain), at(100_100), "it has seen the step as well");
+        assert_eq!(says_in(&mut heard, 1, 0, 100_100, Drain), at(100_100), "it has seen the step as well");
         assert_eq!(says_in(&mut heard, 0, 1, 2_000, More), at(0), "and has not spoken since");
         assert_eq!(says_in(&mut heard, 1, 1, 1_900, More), at(1_900));
         assert_eq!(says_in(&mut heard, 1, 1, 0, Dry), at(1_900));
-        assert_eq!(heard.last().clock, at(2_000));
+        assert_eq!(heard.last().now.clock, at(2_000));
     }
 
     #[test]

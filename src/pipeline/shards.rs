@@ -12,7 +12,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::exporters::{Destination, ExporterThreads, RecordLane};
 use super::meter::{Inline, Meter, RecordSlots};
 use super::several::{Heard, Sweep};
-use super::{BATCH, Batch, BatchEnd, PipelineError, spawn};
+use super::{BATCH, Batch, BatchEnd, Moment, PipelineError, spawn};
 use crate::export::MeteringStatistics;
 use crate::flow::{KeyHasher, Observations, UpcomingMemory};
 use crate::gauges::{Gauges, ShardGauges};
@@ -33,8 +33,6 @@ const _: () = assert!(WOKEN_FOR + GIVEN_BACK < WAITING_BATCHES);
 /// The way of one intake to one shard.
 pub(super) struct Lane {
     intake: usize,
-    /// How often time has jumped back for it.
-    pub era: u64,
     /// Whether the shard takes batches whose packets are not hashed.
     pub hashes: bool,
     to: Sender<Batch>,
@@ -67,7 +65,6 @@ fn to_shard(intakes: usize, meter: &Meter) -> (Vec<Lane>, FromIntakes) {
     let (give_back, back) = bounded(most);
     let lane = |intake| Lane {
         intake,
-        era: 0,
         hashes: false,
         to: to.clone(),
         back: back.clone(),
@@ -178,13 +175,13 @@ impl Lane {
     pub fn send(
         &mut self,
         observations: &mut Observations,
-        clock: Timestamp,
+        now: Moment,
         end: BatchEnd,
         metering: &MeteringStatistics,
     ) {
         let observations = std::mem::replace(observations, Observations::with_capacity(0));
-        let (intake, era, metering) = (self.intake, self.era, *metering);
-        self.held.push(Batch { observations, intake, era, clock, end, metering });
+        let (intake, metering) = (self.intake, *metering);
+        self.held.push(Batch { observations, intake, now, end, metering });
         if self.held.len() >= self.together || end != BatchEnd::More || !self.to.is_empty() {
             for batch in self.held.drain(..) {
                 // A shard hangs up only when it has died; `finish` finds that out and says so.
@@ -224,30 +221,30 @@ fn run_shard(
     live: bool,
 ) -> RecordCounts {
     let mut records = RecordLane::slots();
-    let mut last_sent = Timestamp::EPOCH;
+    let mut last_sent = Moment::default();
     while let Some(batch) = from.next() {
-        let Sweep { clock, metering } = heard.hear(&batch);
+        let Sweep { now, metering } = heard.hear(&batch);
         let drain = batch.end == BatchEnd::Drain;
-        let full = |records: &mut RecordSlots| out.send(records, clock, &metering);
-        meter.take(&batch.observations, clock, drain, &mut records, full);
+        let full = |records: &mut RecordSlots| out.send(records, now, &metering);
+        meter.take(&batch.observations, now.clock, drain, &mut records, full);
         // Live, records do not wait for a batch to fill; in a replay the exporters still hear that time goes on, and where packets
         // have to be waited for, what there is goes out.
-        let waited = clock.since(last_sent) >= Duration::from_secs(1);
+        let waited = now.is_later_by(Duration::from_secs(1), last_sent);
         if !live && batch.end == BatchEnd::Dry {
-            out.send_last(&mut records, clock, &metering);
-            last_sent = clock;
+            out.send_last(&mut records, now, &metering);
+            last_sent = now;
         } else if (live && !records.is_empty()) || drain || waited {
-            out.send(&mut records, clock, &metering);
-            last_sent = clock;
+            out.send(&mut records, now, &metering);
+            last_sent = now;
         }
         from.done(batch.observations);
     }
     // A single intake has ended all Flows itself; of several none knows that it is the last.
     if heard.is_several() {
-        let Sweep { clock, metering } = heard.last();
-        let full = |records: &mut RecordSlots| out.send(records, clock, &metering);
-        meter.take(&Observations::with_capacity(0), clock, true, &mut records, full);
-        out.send(&mut records, clock, &metering);
+        let Sweep { now, metering } = heard.last();
+        let full = |records: &mut RecordSlots| out.send(records, now, &metering);
+        meter.take(&Observations::with_capacity(0), now.clock, true, &mut records, full);
+        out.send(&mut records, now, &metering);
     }
     meter.counts
 }
@@ -260,7 +257,7 @@ fn run_one_shard(
 ) -> (RecordCounts, Vec<DestinationReport>) {
     let (mut clock, mut metering) = (Timestamp::EPOCH, MeteringStatistics::default());
     while let Some(mut batch) = from.next() {
-        (clock, metering) = (batch.clock, batch.metering);
+        (clock, metering) = (batch.now.clock, batch.metering);
         batch.observations.hash(hasher);
         inline.take(&mut batch.observations, clock, batch.end, &metering);
         from.done(batch.observations);
@@ -305,23 +302,23 @@ mod tests {
             Busy { sharded: Sharded::new(lanes), shards, hash, nanos: 0, given }
         }
 
-        fn clock(&self) -> Timestamp {
-            Timestamp::from_nanos(self.nanos)
+        fn now(&self) -> Moment {
+            Moment { era: 0, clock: Timestamp::from_nanos(self.nanos) }
         }
 
         fn deal(&mut self, packets: usize) {
             let mut read = Observations::with_capacity(DEALT);
             for _ in 0..packets {
                 self.nanos += 1;
-                read.push(&packet(self.nanos, IpVersion::V4, 1, 2), self.clock(), self.hash);
+                read.push(&packet(self.nanos, IpVersion::V4, 1, 2), self.now().clock, self.hash);
             }
-            self.sharded.send(&mut read, self.clock(), &MeteringStatistics::default());
+            self.sharded.send(&mut read, self.now(), &MeteringStatistics::default());
             self.look(BatchEnd::More);
         }
 
         fn flush(&mut self, end: BatchEnd) {
-            let (clock, nothing) = (self.clock(), &mut Observations::with_capacity(0));
-            self.sharded.flush(nothing, clock, end, &MeteringStatistics::default());
+            let (now, nothing) = (self.now(), &mut Observations::with_capacity(0));
+            self.sharded.flush(nothing, now, end, &MeteringStatistics::default());
         }
 
         /// Takes the batches that there are; all are to end so.
@@ -333,12 +330,12 @@ mod tests {
                     *packets += batch.observations.len();
                     // A nanosecond a packet: it has heard of those it was given and of no others of its Flow.
                     let table = self.hash.shard(TABLES);
-                    assert!(batch.clock >= *clock);
+                    assert!(batch.now.clock >= *clock);
                     assert!(
-                        batch.observations.is_empty() || batch.clock.nanos() == *packets as u64,
+                        batch.observations.is_empty() || batch.now.clock.nanos() == *packets as u64,
                         "{table}"
                     );
-                    *clock = batch.clock;
+                    *clock = batch.now.clock;
                     from.done(batch.observations);
                 }
                 from.give_back();
@@ -362,7 +359,7 @@ mod tests {
             busy.flush(BatchEnd::Dry);
             busy.look(BatchEnd::Dry);
             assert_eq!(busy.given[table].0 as u64, busy.nanos);
-            assert_eq!(busy.given.map(|(_, clock)| clock), [busy.clock(); TABLES]);
+            assert_eq!(busy.given.map(|(_, clock)| clock), [busy.now().clock; TABLES]);
         }
     }
 

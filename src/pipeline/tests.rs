@@ -1,6 +1,7 @@
 use super::*;
 use crate::capture::LinkType;
 use crate::decode::{Ignored, IpVersion, Packet};
+use crate::export::Exporter;
 use crate::export::testing::HandsTo;
 use crate::flow::table::tests::{packet, plain_twin, seconds, sorted, traffic};
 use crate::flow::{FlowRecord, Timeouts};
@@ -46,12 +47,21 @@ fn run(
 ) -> (Vec<FlowRecord>, RunReport) {
     let kept: Arc<Mutex<Vec<FlowRecord>>> = Arc::default();
     let keeps = Arc::clone(&kept);
+    let take = move |records: &[FlowRecord]| keeps.lock().unwrap().extend_from_slice(records);
+    let report = run_to(HandsTo { take, tick: |_| {}, is_light }, packets, layout, timeouts);
+    let records = std::mem::take(&mut *kept.lock().unwrap());
+    (records, report)
+}
+
+fn run_to(
+    exporter: impl Exporter + 'static,
+    packets: &[Packet],
+    layout: Layout,
+    timeouts: Timeouts,
+) -> RunReport {
     let destination = Destination {
         name: "memory".to_string(),
-        exporter: Box::new(HandsTo {
-            take: move |records: &[FlowRecord]| keeps.lock().unwrap().extend_from_slice(records),
-            is_light,
-        }),
+        exporter: Box::new(exporter),
         clock: ExporterClock::Packet,
     };
     let table = TableOptions { timeouts, max_flows: 10_000 };
@@ -72,9 +82,7 @@ fn run(
             data,
         }));
     }
-    let report = pipeline.finish().unwrap();
-    let records = std::mem::take(&mut *kept.lock().unwrap());
-    (records, report)
+    pipeline.finish().unwrap()
 }
 
 proptest! {
@@ -133,6 +141,31 @@ fn time_that_jumps_back_leaves_no_packet_unhashed() {
         let (records, report) = run(&packets, Layout::Shards(1), true, timeouts);
         assert_eq!(report.clock_resets, 1);
         assert_eq!(sorted(records), expected, "{before} packets before");
+    }
+}
+
+#[test]
+fn exporters_hear_the_time_go_on_after_it_jumped_back() {
+    // 2000 s, then ten seconds from 1000 s on, in which no Flow ends.
+    let mut packets = steady(1);
+    packets.extend(steady(100_000).into_iter().zip(0..).map(|(packet, number)| Packet {
+        timestamp: Timestamp::from_nanos(1_000_000_000_000 + number * 100_000),
+        ..packet
+    }));
+    for layout in [Layout::Shards(1), Layout::Shards(2), Layout::Shards(3)] {
+        let told: Arc<Mutex<Vec<u64>>> = Arc::default();
+        let tells = Arc::clone(&told);
+        let tick = move |now: Timestamp| tells.lock().unwrap().push(now.seconds());
+        let exporter = HandsTo { take: |_: &[_]| {}, tick, is_light: false };
+        let report = run_to(exporter, &packets, layout, seconds(60, 15, 1));
+        assert_eq!(report.clock_resets, 1);
+        let told = told.lock().unwrap();
+        let jump = told.iter().position(|seconds| *seconds < 2000).unwrap();
+        assert!(told[..jump].iter().all(|seconds| *seconds == 2000), "{layout:?}: {told:?}");
+        let after = &told[jump..];
+        assert!(after[0] <= 1002, "{layout:?}: {told:?}");
+        assert!(after.windows(2).all(|two| two[0] <= two[1] && two[1] <= two[0] + 3), "{layout:?}: {told:?}");
+        assert!(after.last() >= Some(&1009), "{layout:?}: {told:?}");
     }
 }
 
