@@ -157,8 +157,8 @@ impl Sharded {
         }
     }
 
-    /// Hands all that waits to the tables. All of them have it, and the time with it, before any is waited for: what is
-    /// said of a ring that was found empty must not grow old.
+    /// Hands all that waits to the tables. All of them have it, and the time with it, before any is waited for: one that is
+    /// behind does not keep the others from going on.
     pub fn flush(
         &mut self,
         read: &mut Observations,

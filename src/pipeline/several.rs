@@ -12,9 +12,12 @@
 //! lies in some ring, so it goes by the least of what the intakes vouch for: a busy one for its clock; one that has
 //! read its ring empty for its clock as well, or for a quarter of a second ([`IN_FLIGHT`]) less than the furthest of
 //! the others if that is later, since what it will read next was captured after it looked, or little before. An intake
-//! that has said nothing yet holds all sweeps back, one on a dead interface reads nothing and so is empty. What an
-//! intake says travels in the same channel as the packets: what a shard has heard of the others by then is no later
-//! than the moment it was said; and that is the moment of the look, since no intake waits for a shard in between.
+//! that has said nothing yet holds all sweeps back, one on a dead interface reads nothing and so is empty.
+//!
+//! The furthest of the others is what the shard had heard when the intake spoke last, not what it has heard by now: an
+//! intake may be kept from its processor between its look and its word, for as long as it takes the others to go far
+//! on. What an intake says travels in the same channel as the packets, so what was heard before a word was said before
+//! it; and the ring was found empty after that word, since a look tells of what it read before it finds no more.
 //!
 //! # When time jumps back
 //!
@@ -46,6 +49,8 @@ pub(super) struct Heard {
 struct Voice {
     /// It has read everything that was captured before this.
     vouched: Moment,
+    /// The furthest that any had vouched for before it spoke, so before it then found its ring empty.
+    known: Moment,
     metering: MeteringStatistics,
 }
 
@@ -77,11 +82,12 @@ impl Heard {
 
     fn hear_one_of_several(&mut self, batch: &Batch) -> Sweep {
         let latest = self.latest();
+        let voice = &mut self.intakes[batch.intake];
         let mut vouched = batch.now;
-        if batch.end == BatchEnd::Dry && latest.era == vouched.era {
-            vouched.clock = vouched.clock.max(latest.clock.minus(IN_FLIGHT));
+        if batch.end == BatchEnd::Dry && voice.known.era == vouched.era {
+            vouched.clock = vouched.clock.max(voice.known.clock.minus(IN_FLIGHT));
         }
-        self.intakes[batch.intake] = Voice { vouched, metering: batch.metering };
+        *voice = Voice { vouched, known: latest, metering: batch.metering };
         // One that has not spoken in the newest era holds all sweeps in it back.
         let least = self.intakes.iter().map(|voice| voice.vouched).min().unwrap_or_default();
         let unswept = Moment { era: batch.now.era, clock: Timestamp::EPOCH };
@@ -156,10 +162,25 @@ mod tests {
     fn an_intake_that_has_nothing_to_read_holds_back_by_what_may_be_on_its_way() {
         let mut heard = Heard::new(2);
         says(&mut heard, 0, 5_000, More);
-        assert_eq!(says(&mut heard, 1, 0, Dry), at(4_750), "it never had a packet");
+        assert_eq!(says(&mut heard, 1, 0, Dry), at(0), "it never had a packet, and may have looked before");
+        assert_eq!(says(&mut heard, 1, 0, Dry), at(4_750));
         assert_eq!(says(&mut heard, 0, 9_000, More), at(4_750), "it vouched for no more than it saw");
+        assert_eq!(says(&mut heard, 1, 0, Dry), at(4_750));
         assert_eq!(says(&mut heard, 1, 0, Dry), at(8_750));
         assert_eq!(says(&mut heard, 1, 8_800, More), at(8_800), "what it then reads is not overtaken");
+    }
+
+    #[test]
+    fn what_the_others_said_while_an_intake_was_held_up_is_not_vouched_for() {
+        let mut heard = Heard::new(2);
+        says(&mut heard, 0, 5_000, More);
+        says(&mut heard, 1, 0, Dry);
+        // It finds its ring empty at 5 s, and does not run for the minute before it can say so.
+        assert_eq!(says(&mut heard, 0, 65_000, More), at(0));
+        assert_eq!(says(&mut heard, 1, 0, Dry), at(4_750));
+        // It reads what came in the meantime.
+        assert_eq!(says(&mut heard, 1, 5_200, More), at(5_200));
+        assert_eq!(says(&mut heard, 1, 64_900, Dry), at(64_900));
     }
 
     #[test]
