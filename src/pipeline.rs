@@ -24,7 +24,7 @@ mod shards;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
@@ -200,7 +200,8 @@ impl Pipeline {
 
     /// [`Intake::quiet`].
     pub fn quiet(&mut self, clock: Option<Timestamp>) {
-        self.intake.quiet(clock);
+        // The time of the look is of use to several intakes alone.
+        self.intake.quiet(clock, Instant::now());
     }
 
     /// What the threads show while they run.
@@ -289,6 +290,7 @@ impl Backend {
             last: if intakes == 1 { BatchEnd::Drain } else { BatchEnd::Dry },
             eras: Arc::clone(&eras),
             era: 0,
+            ahead: None,
             dropped: 0,
             gauges: Arc::clone(gauges),
         };

@@ -345,7 +345,7 @@ fn run_intake(
         if read < LOOK_EVERY {
             // The ring is empty.
             let clock = quiet_link.clock(intake.counts().metered(), intake.clock(), looked);
-            intake.quiet(clock);
+            intake.quiet(clock, looked);
             match read {
                 0 => capture.wait(QUIET_WAIT),
                 _ => capture.gather(GATHER),

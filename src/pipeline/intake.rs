@@ -5,10 +5,12 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use super::meter::Inline;
 use super::shards::Lane;
 use super::{BATCH, BatchEnd, Moment};
+use crate::capture::live::IN_FLIGHT;
 use crate::capture::{CaptureDrops, Frame};
 use crate::decode::{self, Fragment, FragmentTable};
 use crate::export::MeteringStatistics;
@@ -32,6 +34,8 @@ pub struct Intake {
     pub(super) eras: Arc<AtomicU64>,
     /// The era that this one has come to.
     pub(super) era: u64,
+    /// The newest era that it found opened by another, and when its first look began that began after that.
+    pub(super) ahead: Option<(u64, Option<Instant>)>,
     /// Packets that were dropped before they could be read, as far as told.
     pub(super) dropped: u64,
     pub(super) gauges: Arc<IntakeGauges>,
@@ -215,23 +219,44 @@ impl Intake {
     #[inline(never)]
     fn jump(&mut self, before: Timestamp) {
         let mut packet = self.read.unkept();
-        self.next_era(before);
-        first_fragments(&self.decoder.fragments).resolve(&mut packet);
-        let hash = self.decoder.hasher.hash(&packet);
-        self.read.push(&packet, self.decoder.clock.now(), hash);
-    }
-
-    /// Into the era that another intake has opened, or into a new one: all Flows end as of `before`, and no first fragment is
-    /// remembered.
-    fn next_era(&mut self, before: Timestamp) {
         let next = self.era + 1;
         let era = match self.eras.compare_exchange(self.era, next, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => next,
             Err(opened) => opened,
         };
+        self.enter(era, before);
+        first_fragments(&self.decoder.fragments).resolve(&mut packet);
+        let hash = self.decoder.hasher.hash(&packet);
+        self.read.push(&packet, self.decoder.clock.now(), hash);
+    }
+
+    /// Into a new era: all Flows end as of `before`, the clock in the old one, and no first fragment is remembered.
+    fn enter(&mut self, era: u64, before: Timestamp) {
         first_fragments(&self.decoder.fragments).clear();
-        self.flush(before, BatchEnd::Drain);
+        // One whose clock has not started has begun none.
+        let end = if before > Timestamp::EPOCH { BatchEnd::Drain } else { BatchEnd::More };
+        self.flush(before, end);
         self.era = era;
+    }
+
+    /// The era that another intake has opened, if it did so so long before a look that began at `looked` and found no more
+    /// that no packet from before is on its way.
+    fn left_behind_by(&mut self, looked: Instant) -> Option<u64> {
+        let opened = self.eras.load(Ordering::Acquire);
+        if opened == self.era {
+            return None;
+        }
+        match &mut self.ahead {
+            Some((era, first_look)) if *era == opened => {
+                let since = *first_look.get_or_insert(looked);
+                (looked.duration_since(since) >= IN_FLIGHT).then_some(opened)
+            }
+            // It may have been opened after the look.
+            ahead => {
+                *ahead = Some((opened, None));
+                None
+            }
+        }
     }
 
     /// Hands on what was read.
@@ -256,12 +281,12 @@ impl Intake {
         }
     }
 
-    /// Hands on all that waits and lets every table and exporter know the time: after a read that found no more. The
-    /// observation clock goes on to `clock` if that is given.
-    pub fn quiet(&mut self, clock: Option<Timestamp>) {
-        if self.eras.load(Ordering::Acquire) != self.era {
-            // Nothing is said of the ring in that era: this may have to wait for a shard.
-            self.next_era(self.clock());
+    /// Hands on all that waits and lets every table and exporter know the time: after a read that began at `looked` and found
+    /// no more. The observation clock goes on to `clock` if that is given.
+    pub fn quiet(&mut self, clock: Option<Timestamp>, looked: Instant) {
+        if let Some(era) = self.left_behind_by(looked) {
+            // What it says of its ring in that era it says after its next look.
+            self.enter(era, self.clock());
             self.decoder.clock.restart();
         } else {
             if let Some(clock) = clock {

@@ -23,9 +23,24 @@
 //!
 //! All intakes live through the same step of the same system clock, but each sees it with its own next packet. The
 //! first to see it opens a new era and ends all Flows, as the only intake does. Each of the others follows as soon as
-//! it sees the step itself or finds its ring empty, whichever is first: it forgets its clock and ends all Flows once
-//! more, since those that its last packets before the step began lie in the future now. So one step is counted once
-//! and ends what is open at most once an intake: more, shorter records around the step, and the same sums.
+//! it sees the step itself, or finds its ring empty when it has known of the era for a quarter of a second
+//! ([`IN_FLIGHT`]), whichever is first: it forgets its clock and ends all Flows once more, since those that its last
+//! packets before the step began lie in the future now; one that has read nothing in its era ends none. Until then it
+//! stays in its era, and its packets are judged by the clock they were stamped by; one that followed sooner would
+//! read packets from before the step in the new era, sweep it by their time, and take its next packet for another
+//! step. So one step is counted once and ends what is open at most once an intake: more, shorter records around the
+//! step, and the same sums.
+//!
+//! What remains, since a packet does not tell which step it came after:
+//!
+//! - Where the processors of the machine put packets into a ring in another order than they stamped them, and one
+//!   from before the step comes after one from behind it, its intake sees two steps, as an only intake does.
+//! - After two steps that an intake with a full ring has not come to, it follows the first with its packets into the
+//!   era of the second, and counts the second once more.
+//! - A step of about the active timeout is one for the intake whose clock is furthest and none for the others: they
+//!   follow when their rings are empty, and no Flow is swept until then.
+//! - Between the first intake's step and the last one's, a Flow whose packets come in by both may have times from
+//!   before and from behind the step in one record.
 //!
 //! # Fragments
 //!
@@ -123,7 +138,7 @@ mod tests {
     use crate::decode::Fragment;
     use crate::flow::{Observations, TableOptions};
     use crate::pipeline::{Backend, Intake, Layout, PipelineOptions};
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
     fn at(millis: u64) -> Timestamp {
         Timestamp::EPOCH.plus(Duration::from_millis(millis))
@@ -256,6 +271,67 @@ mod tests {
         assert_eq!((report.records.records, report.records.packets), (1, 2), "one Flow, with ports");
     }
 
+    /// Has an intake find its ring empty until it follows the others into a new era.
+    fn follow(intake: &mut Intake, millis: u64) {
+        let looked = Instant::now();
+        for later in [0, 1, 250] {
+            intake.quiet(Some(at(millis)), looked + Duration::from_millis(later));
+            assert_eq!(intake.clock(), at(millis), "packets from before the step may be on their way");
+        }
+        intake.quiet(Some(at(millis)), looked + Duration::from_millis(251));
+        assert_eq!(intake.clock(), Timestamp::EPOCH, "it has followed into the new era");
+    }
+
+    #[test]
+    fn packets_that_were_on_their_way_at_a_step_back_of_the_clock_do_not_make_it_two() {
+        let (backend, mut one, mut two) = two(1);
+        let looked = Instant::now();
+        give(&mut one, 1_000_000, Fragment::Whole);
+        give(&mut two, 1_000_000, Fragment::Whole);
+        give(&mut one, 5_000, Fragment::Whole);
+        two.quiet(None, looked);
+        two.quiet(None, looked + Duration::from_millis(100));
+        give(&mut two, 1_000_001, Fragment::Whole); // captured before the step
+        give(&mut two, 5_001, Fragment::Whole);
+        give(&mut one, 5_002, Fragment::Whole);
+        one.quiet(None, looked + Duration::from_millis(500));
+        let report = backend.finish(vec![one, two]).unwrap();
+        assert_eq!((report.clock_resets, report.records.packets), (1, 6));
+    }
+
+    #[test]
+    fn an_intake_that_never_had_a_packet_ends_no_flow_when_it_follows() {
+        let (backend, mut one, mut two) = two(1);
+        let looked = Instant::now();
+        give(&mut one, 1_000_000, Fragment::Whole);
+        give(&mut one, 5_000, Fragment::Whole);
+        one.quiet(None, looked);
+        for later in [0, 1, 251] {
+            two.quiet(None, looked + Duration::from_millis(later));
+        }
+        give(&mut one, 5_001, Fragment::Whole);
+        let report = backend.finish(vec![one, two]).unwrap();
+        assert_eq!((report.clock_resets, report.records.records), (1, 2), "before the step, and behind it");
+    }
+
+    #[test]
+    fn an_era_that_is_opened_while_another_is_followed_is_waited_for_anew() {
+        let (backend, mut one, mut two) = two(1);
+        let looked = Instant::now();
+        give(&mut two, 3_000_000, Fragment::Whole);
+        give(&mut one, 3_000_000, Fragment::Whole);
+        give(&mut one, 2_000_000, Fragment::Whole);
+        two.quiet(None, looked);
+        two.quiet(None, looked);
+        give(&mut one, 1_000_000, Fragment::Whole);
+        two.quiet(None, looked + IN_FLIGHT);
+        two.quiet(None, looked + IN_FLIGHT);
+        assert_eq!(two.clock(), at(3_000_000), "packets from between the steps may be on their way");
+        give(&mut two, 1_000_001, Fragment::Whole);
+        let report = backend.finish(vec![one, two]).unwrap();
+        assert_eq!((report.clock_resets, report.records.packets), (2, 5));
+    }
+
     #[test]
     fn a_step_back_of_the_clock_is_counted_once_and_no_packet_is_lost_by_it() {
         for shards in [1, 3] {
@@ -266,8 +342,7 @@ mod tests {
             }
             give(&mut one, 5_000, Fragment::Whole); // the first to see it
             give(&mut two, 1_000_100, Fragment::Whole); // read before the step
-            two.quiet(Some(at(1_000_200)));
-            assert_eq!(two.clock(), Timestamp::EPOCH, "it has followed into the new era");
+            follow(&mut two, 1_000_200);
             give(&mut two, 5_010, Fragment::Whole);
             give(&mut one, 5_020, Fragment::Whole);
             let report = backend.finish(vec![one, two]).unwrap();
