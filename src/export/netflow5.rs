@@ -11,7 +11,7 @@ use crate::decode::IpVersion;
 use crate::export::clock::{ExportClock, last_done};
 use crate::export::message::Message;
 use crate::export::outlet::{Outlet, Ready};
-use crate::export::uptime::Uptime;
+use crate::export::uptime::{Uptime, sys_up_time};
 use crate::export::{Delivery, ExportOptions, Exporter, MeteringStatistics, Tally};
 use crate::flow::FlowRecord;
 use crate::time::Timestamp;
@@ -127,7 +127,6 @@ impl NetFlow5 {
 
     fn put(&mut self, record: &FlowRecord, packets: u32, octets: u32) {
         let boot = self.uptime.boot_millis();
-        let uptime = |time: Timestamp| u32::try_from(time.millis().saturating_sub(boot)).unwrap_or(u32::MAX);
         let [_, flags] = record.tcp_flags().to_be_bytes();
         let mut out = [0; RECORD];
         out[field::SOURCE..][..4].copy_from_slice(&record.source[..4]);
@@ -136,8 +135,8 @@ impl NetFlow5 {
         BigEndian::write_u16(&mut out[field::INPUT..], input);
         BigEndian::write_u32(&mut out[field::PACKETS..], packets);
         BigEndian::write_u32(&mut out[field::OCTETS..], octets);
-        BigEndian::write_u32(&mut out[field::FIRST..], uptime(record.start));
-        BigEndian::write_u32(&mut out[field::LAST..], uptime(record.end));
+        BigEndian::write_u32(&mut out[field::FIRST..], sys_up_time(record.start, boot));
+        BigEndian::write_u32(&mut out[field::LAST..], sys_up_time(record.end, boot));
         BigEndian::write_u16(&mut out[field::SOURCE_PORT..], record.source_port);
         BigEndian::write_u16(&mut out[field::DESTINATION_PORT..], record.destination_port);
         out[field::TCP_FLAGS] = flags;

@@ -6,9 +6,9 @@
 
 use crate::decode::{IpVersion, tcp_flags};
 use crate::export::element::{self, Element};
+use crate::export::uptime::sys_up_time;
 use crate::flow::FlowRecord;
 use crate::prefetch::{CACHE_LINE, prefetch_behind_to_write};
-use crate::time::Timestamp;
 
 /// The first Template ID (RFC 7011 §3.4.1, RFC 3954 §5.2); those below are Set IDs of other meaning.
 const FIRST_TEMPLATE_ID: u16 = 256;
@@ -51,13 +51,10 @@ fn length_of(elements: &[&Element]) -> usize {
     elements.iter().map(|element| usize::from(element.length)).sum()
 }
 
-/// The fields of a record of one kind, in order. `boot_millis` is where sysUpTime is 0 (RFC 3954 §5.1), in milliseconds
-/// since 1970; times before it are held to it.
+/// The fields of a record of one kind, in order. `boot_millis` is as in [`sys_up_time`].
 #[inline(always)] // compiled for each kind and dialect
 fn fields(kind: Kind, dialect: Dialect, record: &FlowRecord, boot_millis: u64, out: &mut impl Fields) {
     let ipv4 = |address: &[u8; 16]| [address[0], address[1], address[2], address[3]];
-    let uptime =
-        |time: Timestamp| u32::try_from(time.millis().saturating_sub(boot_millis)).unwrap_or(u32::MAX);
     let packets_with = |flag: u16| Widened(record.flag_counts[flag.trailing_zeros() as usize]);
     let flags = record.both_flags();
     let all_flags = (flags | flags >> 16) as u16;
@@ -86,8 +83,8 @@ fn fields(kind: Kind, dialect: Dialect, record: &FlowRecord, boot_millis: u64, o
             INITIAL_TCP_FLAGS UNION_TCP_FLAGS: flags.to_be_bytes();
         }),
         Dialect::NetFlow9 => table!(out {
-            FLOW_START_SYS_UP_TIME: uptime(record.start);
-            FLOW_END_SYS_UP_TIME: uptime(record.end);
+            FLOW_START_SYS_UP_TIME: sys_up_time(record.start, boot_millis);
+            FLOW_END_SYS_UP_TIME: sys_up_time(record.end, boot_millis);
         }),
     }
     // Neither the egress interface is known to a tap nor the direction, but that a tap sees what comes in (flowDirection 0):
@@ -383,7 +380,7 @@ const WORD: usize = size_of::<u64>();
 
 /// Writes Data Records of one kind after the other to `out`: of `records` from the first on as long as they are of `kind`,
 /// there are [`ROOM`] octets left for the next one, and `admits`, which is asked of each last, says yes. Gives how many that
-/// were. Up to seven octets behind the last one are of no meaning. `boot_millis` is as in [`fields`].
+/// were. Up to seven octets behind the last one are of no meaning. `boot_millis` is as in [`sys_up_time`].
 ///
 /// What a record is decides its code, so that records of a kind go through it without a jump that depends on them.
 #[inline(always)] // so that `dialect` is a constant

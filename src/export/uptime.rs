@@ -12,6 +12,13 @@ use std::time::Duration;
 use crate::flow::FlowRecord;
 use crate::time::Timestamp;
 
+/// A record's time on a clock whose uptime was 0 at `boot_millis`, in milliseconds since 1970. A time that the 32 bits do not
+/// hold is held to the nearest that they do.
+#[inline(always)] // for each record
+pub fn sys_up_time(time: Timestamp, boot_millis: u64) -> u32 {
+    u32::try_from(time.millis().saturating_sub(boot_millis)).unwrap_or(u32::MAX)
+}
+
 /// How far before the first record the boot is put, and how far apart the records of one packet may be.
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
