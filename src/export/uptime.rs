@@ -5,7 +5,9 @@
 //! to it. So that this gives back every packet's time exact to the millisecond, the header's sysUpTime is the uptime
 //! at the whole second that the header has, and the boot stays where it is. It lies a day before the first record,
 //! so before every packet of records that come later but began earlier. The 32 bits hold 49.7 days; where a record
-//! does not fit (captures jump by years) the clock boots anew, as a device that restarts does.
+//! does not fit, the clock boots anew, as a device that restarts does: if they hold it together with all records that
+//! were on the clock (captures jump by days), so that they do, with room for more on both sides; if not (captures
+//! jump by years), a day before it.
 
 use std::time::Duration;
 
@@ -34,10 +36,11 @@ pub struct HeaderTime {
     pub sys_up_time: u32,
 }
 
-/// The clock, and the times of the records in the packet being filled.
+/// The clock, the times of the records that were on it, and of those in the packet being filled.
 #[derive(Debug, Default)]
 pub struct Uptime {
     boot: Option<Boot>,
+    before: Span,
     packet: Span,
 }
 
@@ -63,19 +66,18 @@ impl Boot {
     }
 }
 
-/// The records of one packet.
+/// The times of some records.
 #[derive(Clone, Copy, Debug)]
 struct Span {
-    /// When another one may be due at the earliest: a day before the newest.
-    due_from: Timestamp,
-    /// When another one may be due at the latest: a day after the oldest.
-    due_to: Timestamp,
+    oldest_due: Timestamp,
+    newest_due: Timestamp,
     newest_end: Timestamp,
 }
 
 impl Default for Span {
+    /// Of no records.
     fn default() -> Span {
-        Span { due_from: Timestamp::EPOCH, due_to: Timestamp::MAX, newest_end: Timestamp::EPOCH }
+        Span { oldest_due: Timestamp::MAX, newest_due: Timestamp::EPOCH, newest_end: Timestamp::EPOCH }
     }
 }
 
@@ -90,7 +92,9 @@ impl Uptime {
     #[inline]
     pub fn admits(&self, record: &FlowRecord) -> bool {
         let packet = &self.packet;
-        record.ended >= packet.due_from && record.ended <= packet.due_to && self.holds(record)
+        record.ended.plus(DAY) >= packet.newest_due
+            && record.ended <= packet.oldest_due.plus(DAY)
+            && self.holds(record)
     }
 
     /// Whether the clock holds the record, and a day more for a header that is later.
@@ -103,25 +107,44 @@ impl Uptime {
     pub fn begin_packet(&mut self, record: &FlowRecord) {
         self.packet = Span::default();
         if !self.holds(record) {
-            let latest = record.ended.max(record.end).millis() + DAY_MILLIS;
-            let before = record.start.millis().saturating_sub(DAY_MILLIS);
-            // A record longer than the 32 bits hold keeps its end; its start is held to the boot.
-            self.boot = Some(Boot::new(before.max(latest.saturating_sub(u64::from(u32::MAX)))));
+            let boot = self.boot_with_those_before(record).unwrap_or_else(|| {
+                self.before = Span::default();
+                let latest = record.ended.max(record.end).millis() + DAY_MILLIS;
+                let before = record.start.millis().saturating_sub(DAY_MILLIS);
+                // A record longer than the 32 bits hold keeps its end; its start is held to the boot.
+                before.max(latest.saturating_sub(u64::from(u32::MAX)))
+            });
+            self.boot = Some(Boot::new(boot));
         }
+    }
+
+    /// Where to put the boot so that the clock holds `record` and those that were on it, if there is room for two days more:
+    /// with less it would soon have to be put elsewhere again.
+    fn boot_with_those_before(&self, record: &FlowRecord) -> Option<u64> {
+        let before = &self.before;
+        if before.oldest_due > before.newest_due {
+            return None;
+        }
+        let first = record.start.min(before.oldest_due).millis().saturating_sub(DAY_MILLIS);
+        let last = record.ended.max(record.end).max(before.newest_due).millis() + DAY_MILLIS;
+        let room = u64::from(u32::MAX).checked_sub(last - first)?;
+        (room >= 2 * DAY_MILLIS).then(|| first.saturating_sub(room / 2))
     }
 
     /// Takes note of a record put into the packet.
     #[inline]
     pub fn add(&mut self, record: &FlowRecord) {
         let packet = &mut self.packet;
-        packet.due_from = packet.due_from.max(record.ended.minus(DAY));
-        packet.due_to = packet.due_to.min(record.ended.plus(DAY));
+        packet.oldest_due = packet.oldest_due.min(record.ended);
+        packet.newest_due = packet.newest_due.max(record.ended);
         packet.newest_end = packet.newest_end.max(record.end);
     }
 
     /// Ends the packet.
     pub fn end_packet(&mut self) {
-        self.packet = Span::default();
+        let (before, packet) = (&mut self.before, std::mem::take(&mut self.packet));
+        before.oldest_due = before.oldest_due.min(packet.oldest_due);
+        before.newest_due = before.newest_due.max(packet.newest_due);
     }
 
     /// The header's times for a packet that leaves at `now`: its whole second, or the one after the newest end where that
@@ -198,6 +221,39 @@ mod tests {
             assert!(clock.admits(&record));
             assert_eq!(clock.boot_millis(), (other - 86_400) * 1000);
         }
+    }
+
+    /// The boots of a run whose packets have a record each, `days` after 1970.
+    fn boots(days: impl IntoIterator<Item = u64>) -> Vec<u64> {
+        let mut clock = Uptime::default();
+        let mut boots = Vec::new();
+        for day in days {
+            let record = record(at(day * 86_400, 0), at(day * 86_400, 0), at(day * 86_400 + 15, 0));
+            if !clock.admits(&record) {
+                clock.begin_packet(&record);
+            }
+            assert!(clock.admits(&record));
+            clock.add(&record);
+            assert_eq!(boot(clock.header(record.ended)), clock.boot_millis());
+            clock.end_packet();
+            boots.push(clock.boot_millis() / DAY_MILLIS);
+        }
+        boots.dedup();
+        boots
+    }
+
+    #[test]
+    fn a_capture_that_jumps_about_within_a_month_boots_twice() {
+        assert_eq!(boots([100, 98, 120, 96, 100, 110, 90, 120]).len(), 2);
+        assert_eq!(boots([100, 97, 94, 91, 88, 85, 82, 79]).len(), 2);
+    }
+
+    #[test]
+    fn the_clock_boots_as_seldom_as_the_records_allow() {
+        assert_eq!(boots(100..200), [99, 147, 195], "forward, each holds 48 days");
+        let back = boots((100..=1_000).rev()).len();
+        assert!(back <= 100, "{back} boots on 900 days back, of 49 each");
+        assert_eq!(boots([100, 500, 100, 500]), [99, 499, 99, 499], "years apart");
     }
 
     #[test]
