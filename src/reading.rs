@@ -134,7 +134,7 @@ mod tests {
                             let _ = tell.send(());
                         }
                     },
-                    tick: |_| {},
+                    tick: |_, _: &_| {},
                     is_light: false,
                 }),
                 clock: ExporterClock::Packet,
@@ -176,7 +176,7 @@ mod tests {
                     take: |records: &[FlowRecord]| {
                         assert!(records.is_empty(), "the test wants this thread to die");
                     },
-                    tick: |_| {},
+                    tick: |_, _: &_| {},
                     is_light,
                 }),
                 clock: ExporterClock::Packet,

@@ -12,19 +12,21 @@ use crate::export::{Delivery, Exporter, MeteringStatistics};
 use crate::flow::{EndReason, FlowRecord};
 use crate::time::Timestamp;
 
-/// An exporter that hands all records to a function, and the times it is told to another.
+/// An exporter that hands all records to a function, and what it is told with a tick to another.
 pub struct HandsTo<F, G> {
     pub take: F,
     pub tick: G,
     pub is_light: bool,
 }
 
-impl<F: FnMut(&[FlowRecord]) + Send, G: FnMut(Timestamp) + Send> Exporter for HandsTo<F, G> {
+impl<F: FnMut(&[FlowRecord]) + Send, G: FnMut(Timestamp, &MeteringStatistics) + Send> Exporter
+    for HandsTo<F, G>
+{
     fn export(&mut self, records: &[FlowRecord]) {
         (self.take)(records);
     }
-    fn tick(&mut self, now: Timestamp, _: &MeteringStatistics) {
-        (self.tick)(now);
+    fn tick(&mut self, now: Timestamp, metering: &MeteringStatistics) {
+        (self.tick)(now, metering);
     }
     fn send_waiting(&mut self, _: Timestamp) {}
     fn is_light(&self) -> bool {

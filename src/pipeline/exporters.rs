@@ -179,7 +179,10 @@ fn run_exporter(
                 destination.exporter.export(batch.records.filled());
                 // Of several tables one may still be in an era that is over for the others.
                 now = now.max(batch.now);
-                metering = batch.metering;
+                // And one may have heard less than another, but what is told does not go back.
+                if batch.metering.ignored_packets >= metering.ignored_packets {
+                    metering = batch.metering;
+                }
                 is_last_for_now = batch.is_last_for_now;
                 if let Ok(RecordBatch { mut records, .. }) = Arc::try_unwrap(batch) {
                     records.clear();
@@ -211,25 +214,30 @@ mod tests {
     use std::sync::Mutex;
 
     #[test]
-    fn an_exporter_goes_by_the_newest_era_that_a_table_has_come_to() {
-        let told: Arc<Mutex<Vec<u64>>> = Arc::default();
+    fn an_exporter_goes_by_the_newest_era_and_the_highest_counts_of_all_tables() {
+        let told: Arc<Mutex<Vec<(u64, u64)>>> = Arc::default();
         let tells = Arc::clone(&told);
         let exporter = Box::new(HandsTo {
             take: |_: &[_]| {},
-            tick: move |now: Timestamp| tells.lock().unwrap().push(now.seconds()),
+            tick: move |now: Timestamp, metering: &MeteringStatistics| {
+                tells.lock().unwrap().push((now.seconds(), metering.ignored_packets));
+            },
             is_light: false,
         });
         let destination = Destination { name: "memory".to_string(), exporter, clock: ExporterClock::Packet };
         let (to, from) = bounded(WAITING_RECORD_BATCHES);
         let (give_back, _buffers) = bounded(1);
         // Of two tables: the first is in the new era before the second, which drains last.
-        for (era, seconds) in [(0, 500), (0, 499), (1, 7), (0, 501), (1, 9), (1, 8)] {
+        for (era, seconds, ignored_packets) in
+            [(0, 500, 3), (0, 499, 2), (1, 7, 4), (0, 501, 3), (1, 9, 6), (1, 8, 5)]
+        {
             let now = Moment { era, clock: Timestamp::EPOCH.plus(Duration::from_secs(seconds)) };
-            let (records, metering) = (RecordLane::slots(), MeteringStatistics::default());
+            let metering = MeteringStatistics { ignored_packets, ..MeteringStatistics::default() };
+            let records = RecordLane::slots();
             to.send(Arc::new(RecordBatch { records, now, metering, is_last_for_now: false })).unwrap();
         }
         drop(to);
         run_exporter(destination, &from, &give_back);
-        assert_eq!(*told.lock().unwrap(), [500, 500, 7, 7, 9, 9]);
+        assert_eq!(*told.lock().unwrap(), [(500, 3), (500, 3), (7, 4), (7, 4), (9, 6), (9, 6)]);
     }
 }

@@ -48,7 +48,7 @@ fn run(
     let kept: Arc<Mutex<Vec<FlowRecord>>> = Arc::default();
     let keeps = Arc::clone(&kept);
     let take = move |records: &[FlowRecord]| keeps.lock().unwrap().extend_from_slice(records);
-    let report = run_to(HandsTo { take, tick: |_| {}, is_light }, packets, layout, timeouts);
+    let report = run_to(HandsTo { take, tick: |_, _: &_| {}, is_light }, packets, layout, timeouts);
     let records = std::mem::take(&mut *kept.lock().unwrap());
     (records, report)
 }
@@ -155,7 +155,7 @@ fn exporters_hear_the_time_go_on_after_it_jumped_back() {
     for layout in [Layout::Shards(1), Layout::Shards(2), Layout::Shards(3)] {
         let told: Arc<Mutex<Vec<u64>>> = Arc::default();
         let tells = Arc::clone(&told);
-        let tick = move |now: Timestamp| tells.lock().unwrap().push(now.seconds());
+        let tick = move |now: Timestamp, _: &_| tells.lock().unwrap().push(now.seconds());
         let exporter = HandsTo { take: |_: &[_]| {}, tick, is_light: false };
         let report = run_to(exporter, &packets, layout, seconds(60, 15, 1));
         assert_eq!(report.clock_resets, 1);
