@@ -258,8 +258,7 @@ fn respond(head: &[u8], answer: &mut impl FnMut(&str) -> Answer) -> Option<Vec<u
             if !["GET", "HEAD"].contains(&method) {
                 return refuse(405, "only GET and HEAD are answered");
             }
-            let path = request.path.unwrap_or_default().split('?').next().unwrap_or_default();
-            Some(octets(&answer(path), method == "GET"))
+            Some(octets(&answer(path(request.path.unwrap_or_default())), method == "GET"))
         }
         Ok(httparse::Status::Partial) if head.len() < HEAD_OCTETS => None,
         Ok(httparse::Status::Partial) | Err(httparse::Error::TooManyHeaders) => {
@@ -269,6 +268,23 @@ fn respond(head: &[u8], answer: &mut impl FnMut(&str) -> Answer) -> Option<Vec<u
         Err(httparse::Error::Version) => refuse(505, "only HTTP/1.0 and HTTP/1.1 are spoken"),
         Err(error) => refuse(400, &format!("this is not HTTP: {error}")),
     }
+}
+
+/// The path that a request's target asks for, in origin-form or in absolute-form (RFC 9112 §3.2): whatever host the latter
+/// names, there is one server here.
+fn path(target: &str) -> &str {
+    const SCHEME: &str = "http://";
+    let path = match target.get(..SCHEME.len()) {
+        // No path at all is the path `/` (RFC 9110 §4.2.3).
+        Some(scheme) if scheme.eq_ignore_ascii_case(SCHEME) => {
+            match target[SCHEME.len()..].find(['/', '?']) {
+                Some(end) if target[SCHEME.len() + end..].starts_with('/') => &target[SCHEME.len() + end..],
+                _ => "/",
+            }
+        }
+        _ => target,
+    };
+    path.split('?').next().unwrap_or_default()
 }
 
 /// An answer as it is sent, now.

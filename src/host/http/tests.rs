@@ -119,6 +119,34 @@ fn a_request_is_answered_with_status_type_length_and_content() {
 }
 
 #[test]
+fn a_target_may_be_a_path_or_a_whole_address() {
+    for target in [
+        "/small",
+        "http://localhost:9469/small",
+        "HTTP://[::1]:9469/small?a=http://b/",
+        "http://other.example/small",
+    ] {
+        let answer = responded(format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes()).unwrap();
+        assert!(
+            answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("\r\n\r\nsmall\n"),
+            "{target}: {answer}"
+        );
+    }
+    for (target, path) in [
+        ("http://localhost", "/"),
+        ("http://localhost?/small", "/"),
+        ("http:///small", "/small"),
+        ("http:/small", "http:/small"),
+        ("https://localhost/small", "https://localhost/small"),
+        ("/http://localhost/small", "/http://localhost/small"),
+        ("/?a/b?c", "/"),
+        ("", ""),
+    ] {
+        assert_eq!(super::path(target), path, "{target}");
+    }
+}
+
+#[test]
 fn what_is_no_request_for_a_resource_is_refused_with_its_status() {
     let long = format!("GET /{} HTTP/1.1\r\n", "a".repeat(HEAD_OCTETS));
     let fields = format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(FIELDS + 1));
