@@ -192,6 +192,31 @@ fn a_withdrawn_template_is_not_known_any_more_and_a_new_definition_takes_its_pla
 }
 
 #[test]
+fn a_withdrawal_of_all_is_of_one_kind_and_one_domain_and_an_id_is_of_the_kind_it_was_defined_as_last() {
+    let plain = || template(256, &[(0, 1, 4)]);
+    let options = || set(3, &be(&[256, 1, 1, 149, 4]));
+    let data = || set(256, &[0, 0, 0, 7]);
+    let (all_plain, all_options) = (|| set(2, &be(&[2, 0])), || set(3, &be(&[3, 0])));
+    for (sets, found) in [
+        // What is told is whether the record that follows is of an Options Template, and nothing where none is known.
+        ([plain(), options(), all_plain()], Some(true)),
+        ([plain(), options(), all_options()], None),
+        ([options(), plain(), all_plain()], None),
+        ([options(), plain(), all_options()], Some(false)),
+    ] {
+        for neighbour in [0, 2] {
+            let neighbours = message(neighbour, &[plain()]);
+            let domain = message(1, &[&sets[..], &[data()]].concat());
+            let octets = [neighbours, domain, message(neighbour, &[data()])].concat();
+            let told: Vec<_> =
+                whole(&octets).iter().map(|one| (one.observation_domain, one.is_options())).collect();
+            let expected: Vec<_> = found.map(|is_options| (1, is_options)).into_iter().collect();
+            assert_eq!(told, [expected, vec![(neighbour, false)]].concat());
+        }
+    }
+}
+
+#[test]
 fn templates_that_are_gone_do_not_count_towards_the_most_fields_of_a_stream() {
     const FIELDS: usize = 10_000;
     let fields = [(0, 1, 4); FIELDS];
