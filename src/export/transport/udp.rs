@@ -57,7 +57,10 @@ pub struct Udp {
     socket: Option<UdpSocket>,
     /// When the session's first message left.
     begun: Option<Instant>,
+    /// The largest MTU that may be made use of.
     most_mtu: usize,
+    /// The least of the MTUs to several addresses, when they were resolved: a message filled for one may have to go to another.
+    common_mtu: usize,
     limit: usize,
     pace: Option<Pace>,
     attempts: Attempts,
@@ -77,10 +80,22 @@ impl Udp {
             socket: None,
             begun: None,
             most_mtu: options.mtu.map_or(MOST_MTU, usize::from),
+            common_mtu: usize::MAX,
             limit: limit(LEAST_MTU, IPV6_HEADER),
             pace: options.rate.map(Pace::new),
             attempts: Attempts::new(options.reconnect_interval),
             unheard: false,
+        }
+    }
+
+    /// Takes the addresses that the host has now.
+    fn adopt(&mut self, addresses: Vec<SocketAddr>) {
+        self.addresses = addresses;
+        self.common_mtu = usize::MAX;
+        if self.has_several() {
+            // Connecting sends nothing: it asks the routing table.
+            let sockets = self.addresses.iter().filter_map(|address| connected(*address).ok());
+            self.common_mtu = sockets.map(|socket| path_mtu(&socket)).min().unwrap_or(usize::MAX);
         }
     }
 
@@ -139,9 +154,7 @@ impl Udp {
 
     /// The longest message on the path as the kernel knows it now.
     fn path_limit(&self, socket: &UdpSocket) -> usize {
-        let is_ipv4 = socket.peer_addr().is_ok_and(|peer| peer.is_ipv4());
-        let known = if is_ipv4 { sockopt::ip_mtu(socket) } else { sockopt::ipv6_mtu(socket) };
-        let mtu = known.map_or(LEAST_MTU, |mtu| mtu as usize).min(self.most_mtu);
+        let mtu = path_mtu(socket).min(self.common_mtu).min(self.most_mtu);
         // A message for one of several addresses may have to go to another.
         let is_for_ipv4 = self.addresses.iter().all(SocketAddr::is_ipv4);
         limit(mtu, if is_for_ipv4 { IPV4_HEADER } else { IPV6_HEADER })
@@ -175,6 +188,12 @@ impl Udp {
         loop {
             let sent = socket.send(message).and_then(|_| socket.take_error()?.map_or(Ok(()), Err));
             let Err(error) = sent else { break };
+            if error.raw_os_error() == Some(libc::EMSGSIZE) {
+                // No refusal: the path has become narrower since this message was filled. The next ones are shorter.
+                self.limit = self.path_limit(&socket);
+                self.socket = Some(socket);
+                return Err(error);
+            }
             self.tried += 1;
             socket = self.connect().map_err(|_| {
                 self.rest();
@@ -203,6 +222,13 @@ fn connected(address: SocketAddr) -> io::Result<UdpSocket> {
     }
     socket.connect(address)?;
     Ok(socket)
+}
+
+/// The MTU of the path as the kernel knows it now.
+fn path_mtu(socket: &UdpSocket) -> usize {
+    let is_ipv4 = socket.peer_addr().is_ok_and(|peer| peer.is_ipv4());
+    let known = if is_ipv4 { sockopt::ip_mtu(socket) } else { sockopt::ipv6_mtu(socket) };
+    known.map_or(LEAST_MTU, |mtu| mtu as usize)
 }
 
 /// Waits [`REFUSAL_WAIT`] for a refusal of what was sent.
@@ -262,7 +288,7 @@ impl Transport for Udp {
         let is_first = self.tried == 0;
         if is_first && self.attempts.take(now) {
             let before = std::mem::take(&mut self.addresses);
-            self.addresses = resolve(&self.endpoint)?;
+            self.adopt(resolve(&self.endpoint)?);
             if self.addresses != before {
                 self.first = 0;
             }
@@ -443,8 +469,50 @@ mod tests {
     fn to_both(port: u16) -> Udp {
         let mut udp = to(port);
         udp.attempts.take(Instant::now());
-        udp.addresses = vec![(Ipv6Addr::LOCALHOST, port).into(), (Ipv4Addr::LOCALHOST, port).into()];
+        udp.adopt(vec![(Ipv6Addr::LOCALHOST, port).into(), (Ipv4Addr::LOCALHOST, port).into()]);
         udp
+    }
+
+    #[test]
+    fn a_first_message_that_is_too_long_is_no_refusal() {
+        let collector = UdpSocket::bind("127.0.0.1:0").expect("a port");
+        let mut udp = to_both(collector.local_addr().expect("its address").port());
+        assert_eq!(udp.session().expect("a session"), Session::New);
+        let failure = udp.send(&mut message(&[0; 70_000])).expect_err("longer than any datagram");
+        assert_eq!(failure.lost, Lost::This);
+        assert_eq!(udp.session().expect("it goes on"), Session::Same);
+        udp.send(&mut message(&[1])).expect("one that listens");
+        let mut buffer = [0; 10];
+        assert_eq!(collector.recv(&mut buffer).expect("a datagram"), 1);
+    }
+
+    #[test]
+    fn a_message_for_one_of_several_addresses_fits_the_path_to_each() {
+        // In a network of its own, which ends with the thread.
+        let alone = thread::spawn(|| {
+            let made = nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).is_ok()
+                && ["link set lo up", "route replace table local local 127.9.0.1 dev lo scope host mtu 600"]
+                    .iter()
+                    .all(|line| {
+                        let ran = std::process::Command::new("ip").args(line.split(' ')).status();
+                        ran.is_ok_and(|status| status.success())
+                    });
+            if !made {
+                return crate::needs::skip_even_in_ci("a network of its own needs root and ip (iproute2)");
+            }
+            let collector = UdpSocket::bind("127.9.0.1:0").expect("a port");
+            let port = collector.local_addr().expect("its address").port();
+            let mut udp = to(port);
+            udp.attempts.take(Instant::now());
+            udp.adopt(vec![(Ipv4Addr::LOCALHOST, port).into(), (Ipv4Addr::new(127, 9, 0, 1), port).into()]);
+            assert_eq!(udp.session().expect("a session"), Session::New);
+            assert_eq!(udp.limit(), 572, "the way to the first address takes 1472");
+            udp.send(&mut message(&[1; 572])).expect("the second one, as the first refuses");
+            let mut buffer = [0; 1000];
+            assert_eq!(collector.recv(&mut buffer).expect("a datagram"), 572);
+            assert_eq!(udp.limit(), 572);
+        });
+        alone.join().expect("no panic inside");
     }
 
     #[test]
