@@ -6,8 +6,9 @@
 use std::error::Error;
 use std::ffi::OsString;
 use std::fmt::Display;
+use std::fs::File;
 use std::io::{IsTerminal, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,6 +19,7 @@ use flowtap::capture::live::{LiveError, interfaces};
 use flowtap::cli::{Cli, Command, Generated, Summary};
 use flowtap::collect::print::{Printer, files_in};
 use flowtap::config::{ConfigError, LiveConfig, MeterConfig, PrintConfig, ReadConfig, check_files};
+use flowtap::export::destination::STANDARD_OUTPUT;
 use flowtap::export::fifo::wait_for_reader;
 use flowtap::export::text::{self, TextFormat};
 use flowtap::export::{self, Exporter, Tally};
@@ -141,7 +143,7 @@ fn chain(error: &dyn Error) -> String {
 fn read(mut config: ReadConfig, quiet: bool, usage: &Usage) -> Outcome {
     let stop = StopRequest::on_signals()?;
     config.file.stop = stop.flag();
-    let requests = Requests::on_signals(&stop)?;
+    let mut requests = Requests::on_signals(&stop)?;
     let mut files = match CaptureFiles::open(&config.files, &config.file) {
         Ok(files) => files,
         Err(error) => usage.refuse(&chain(&error)),
@@ -149,11 +151,13 @@ fn read(mut config: ReadConfig, quiet: bool, usage: &Usage) -> Outcome {
     for note in files.notes() {
         warn!("{note}");
     }
-    let mut run = Run::open(&config.meter, &stop);
+    let fifos = wait_for_readers(written(&config.meter), &stop, &mut requests);
     if stop.is_asked() {
         let report = RunReport { interrupted: true, ..RunReport::default() };
-        return Ok(run.close(report, &config.meter, quiet));
+        return Ok(Run::of_nothing().close(report, &config.meter, quiet));
     }
+    let mut run = Run::open(&config.meter);
+    drop(fifos);
     let mut pipeline = run.start(&config.meter)?;
     answer(requests, pipeline.gauges())?;
     let mut progress = Progress::new(!quiet && std::io::stderr().is_terminal(), files.octets_total());
@@ -173,9 +177,11 @@ fn read(mut config: ReadConfig, quiet: bool, usage: &Usage) -> Outcome {
 
 fn live(config: LiveConfig, quiet: bool, usage: &Usage) -> Outcome {
     let stop = StopRequest::on_signals()?;
-    let requests = Requests::on_signals(&stop)?;
+    let mut requests = Requests::on_signals(&stop)?;
     let mut host = Host::prepare(config.host)?;
-    let _fifo = config.sensor.write.as_deref().and_then(|path| wait_for_reader(path, || stop.is_asked()));
+    // Before the capture is opened, whose ring would overflow meanwhile.
+    let paths = written(&config.meter).chain(config.sensor.write.as_ref());
+    let fifos = wait_for_readers(paths, &stop, &mut requests);
     if stop.is_asked() {
         return Ok(Run::of_nothing().close(RunReport::default(), &config.meter, quiet));
     }
@@ -184,7 +190,8 @@ fn live(config: LiveConfig, quiet: bool, usage: &Usage) -> Outcome {
         Err(SensorError::Live(error @ LiveError::Filter { .. })) => usage.refuse(&error),
         Err(error) => return Err(error.into()),
     };
-    let mut run = Run::open(&config.meter, &stop);
+    let mut run = Run::open(&config.meter);
+    drop(fifos);
     host.confine()?;
     if run.destinations.is_empty() || stop.is_asked() {
         return Ok(run.close(RunReport::default(), &config.meter, quiet));
@@ -244,6 +251,32 @@ fn interfaces() -> Outcome {
     print_out(&printable_lines(&text))
 }
 
+/// The paths that records are written to.
+fn written(config: &MeterConfig) -> impl Iterator<Item = &PathBuf> {
+    config.destinations.iter().filter_map(export::Destination::path)
+}
+
+/// Waits until each of these that is a FIFO has a reader, or `stop` is asked, and gives the FIFOs, to be kept until they are
+/// open. Of the files that are written only the log is open by then.
+fn wait_for_readers<'a>(
+    paths: impl Iterator<Item = &'a PathBuf>,
+    stop: &StopRequest,
+    requests: &mut Requests,
+) -> Vec<File> {
+    let wait = |path: &PathBuf| {
+        wait_for_reader(path, || {
+            requests.look(|request| match request {
+                Request::Reopen => reopen_log(),
+                Request::Summary => {
+                    info!(target: log_file::SUMMARY, "waiting for a reader of {}", path.display());
+                }
+            });
+            stop.is_asked()
+        })
+    };
+    paths.filter(|path| path.as_os_str() != STANDARD_OUTPUT).filter_map(wait).collect()
+}
+
 /// The destinations of a run, and what could not be opened.
 struct Run {
     destinations: Vec<Destination>,
@@ -258,17 +291,11 @@ impl Run {
         Run { destinations: Vec::new(), failed: Vec::new(), pipes: Vec::new(), only_pipes: true }
     }
 
-    /// Opens the destinations, in order; those behind a FIFO that waited for its reader until `stop` was asked are not
-    /// opened.
-    fn open(config: &MeterConfig, stop: &StopRequest) -> Run {
+    /// Opens the destinations, in order.
+    fn open(config: &MeterConfig) -> Run {
         let mut run = Run::of_nothing();
         for destination in &config.destinations {
             let name = destination.to_string();
-            let path = destination.path().filter(|_| !destination.is_standard_output());
-            let _fifo = path.and_then(|path| wait_for_reader(path, || stop.is_asked()));
-            if stop.is_asked() {
-                break;
-            }
             match run.exporter(destination, config) {
                 Ok(exporter) => {
                     let wall = config.pipeline.live || destination.is_ipfix_over_network();
@@ -419,13 +446,17 @@ fn answer(requests: Requests, gauges: &Arc<Gauges>) -> std::io::Result<()> {
     requests.serve(move |request| match request {
         Request::Reopen => {
             gauges.ask_reopen();
-            if let Err(error) = log_file::reopen() {
-                warn!("opening the log file again, the old one stays in use: {error}");
-            }
+            reopen_log();
             info!("opening files again");
         }
         Request::Summary => info!(target: log_file::SUMMARY, "{}", host::summary(&gauges)),
     })
+}
+
+fn reopen_log() {
+    if let Err(error) = log_file::reopen() {
+        warn!("opening the log file again, the old one stays in use: {error}");
+    }
 }
 
 fn self_test(user: Option<&str>, inside: Option<&Path>) -> Outcome {

@@ -34,11 +34,6 @@ impl StopRequest {
         Ok(stop)
     }
 
-    /// Asks for an orderly end.
-    pub fn ask(&self) {
-        self.asked.store(true, Ordering::Relaxed);
-    }
-
     /// The flag that is raised when an orderly end is asked for.
     pub fn flag(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.asked)
@@ -60,15 +55,14 @@ pub enum Request {
     Summary,
 }
 
-/// SIGHUP and SIGUSR1, caught from here on and answered by a thread of their own: a reader that waits for a pipe
-/// could not look.
+/// SIGHUP and SIGUSR1, caught from here on. Who waits before there is much to answer with looks at them; after that they have
+/// a thread of their own: a reader that waits for a pipe could not look.
 ///
 /// SIGHUP has two meanings. To a process without a terminal it is a request; to one that runs in a terminal it says that the
-/// terminal is gone, and asks for an orderly end.
+/// terminal is gone, and asks for an orderly end. A second one asks for no more: a shell and the kernel each send one.
 #[derive(Debug)]
 pub struct Requests {
     signals: Signals,
-    hangup_ends: Option<StopRequest>,
 }
 
 impl Requests {
@@ -79,24 +73,34 @@ impl Requests {
     pub fn on_signals(stop: &StopRequest) -> io::Result<Requests> {
         let in_terminal =
             io::stdin().is_terminal() || io::stdout().is_terminal() || io::stderr().is_terminal();
-        let signals = Signals::new([SIGHUP, SIGUSR1])?;
-        Ok(Requests { signals, hangup_ends: in_terminal.then(|| stop.clone()) })
+        let signals = if in_terminal {
+            flag::register(SIGHUP, stop.flag())?;
+            Signals::new([SIGUSR1])?
+        } else {
+            Signals::new([SIGHUP, SIGUSR1])?
+        };
+        Ok(Requests { signals })
+    }
+
+    /// Gives each request made since the last look to `answer`.
+    pub fn look(&mut self, answer: impl FnMut(Request)) {
+        self.signals.pending().map(request).for_each(answer);
     }
 
     /// Starts the thread, which gives each request to `answer`.
     ///
     /// # Errors
     /// When it cannot be started.
-    pub fn serve(mut self, answer: impl Fn(Request) + Send + 'static) -> io::Result<()> {
-        thread::Builder::new().name("signals".to_string()).spawn(move || {
-            for signal in self.signals.forever() {
-                match (signal, &self.hangup_ends) {
-                    (SIGHUP, Some(stop)) => stop.ask(),
-                    (SIGHUP, None) => answer(Request::Reopen),
-                    _ => answer(Request::Summary),
-                }
-            }
-        })?;
+    pub fn serve(mut self, answer: impl FnMut(Request) + Send + 'static) -> io::Result<()> {
+        let serve = move || self.signals.forever().map(request).for_each(answer);
+        thread::Builder::new().name("signals".to_string()).spawn(serve)?;
         Ok(())
+    }
+}
+
+fn request(signal: i32) -> Request {
+    match signal {
+        SIGHUP => Request::Reopen,
+        _ => Request::Summary,
     }
 }

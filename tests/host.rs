@@ -89,6 +89,25 @@ fn can_capture() -> bool {
     is_root()
 }
 
+fn fifo(folder: &Path) -> PathBuf {
+    let path = folder.join("fifo");
+    assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+    path
+}
+
+const SIGHUP: u32 = 1;
+const SIGTERM: u32 = 15;
+
+/// Waits until a process catches this signal and sleeps.
+fn until_it_waits(process: u32, signal: u32) {
+    until("waiting", || {
+        let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"))?;
+        let caught = u64::from_str_radix(caught.trim(), 16).ok()?;
+        (caught >> (signal - 1) & 1 == 1 && status.contains("State:\tS")).then_some(())
+    });
+}
+
 // The configuration file.
 
 #[test]
@@ -221,8 +240,7 @@ fn live_says_on_a_terminal_that_it_captures_and_how_it_ends() {
     }
     for (flags, greeting) in [("", "flowtap: capturing on lo, Ctrl-C ends it\r\n"), ("-q", "")] {
         let folder = tempfile::tempdir().unwrap();
-        let fifo = folder.path().join("fifo");
-        assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+        let fifo = fifo(folder.path());
         // Its reader leaves when the first row has come, and the run ends as no one listens.
         let line = format!(
             "{} live -i lo --summary none --idle-timeout 0 {flags} --to csv:{fifo} & head -n 1 {fifo} > /dev/null; wait",
@@ -309,30 +327,112 @@ fn sighup_opens_moved_files_and_the_log_again_and_sigusr1_logs_one_line() {
     assert_eq!(records, expected.len());
 }
 
-// Signals.
-
 #[test]
 fn one_signal_ends_live_where_it_waits_for_the_reader_of_a_fifo() {
     if !can_capture() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let fifo = folder.path().join("fifo");
-    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let fifo = fifo(folder.path());
     let csv = format!("csv:{}", fifo.display());
     for flags in [["--to", csv.as_str()], ["--write", fifo.to_str().unwrap()]] {
         let mut command = flowtap();
         command.args(["live", "-i", "lo", "--summary", "none"]).args(flags).stdout(Stdio::null());
         let mut run = Run::start(command, folder.path());
-        until("waiting", || {
-            let status = fs::read_to_string(format!("/proc/{}/status", run.child.id())).ok()?;
-            let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"))?;
-            let caught = u64::from_str_radix(caught.trim(), 16).ok()?;
-            (caught >> 14 & 1 == 1 && status.contains("State:\tS")).then_some(())
-        });
+        until_it_waits(run.child.id(), SIGTERM);
         run.signal("-TERM");
         assert_eq!(run.ends(), (Some(0), String::new()), "{flags:?}");
     }
+}
+
+#[test]
+fn a_fifo_without_a_reader_is_waited_for_before_the_capture_is_opened() {
+    let folder = tempfile::tempdir().unwrap();
+    let fifo = fifo(folder.path());
+    for (flag, form) in [("--to", "csv:"), ("--to", "ipfix+file:"), ("--write", "")] {
+        let mut command = flowtap();
+        // An interface that cannot be opened: what ends it is the signal all the same.
+        command.args(["live", "-i", "no-such-one", "--summary", "none"]).stdout(Stdio::null());
+        command.args([flag, &format!("{form}{}", fifo.display())]);
+        let mut run = Run::start(command, folder.path());
+        until_it_waits(run.child.id(), SIGTERM);
+        run.signal("-TERM");
+        assert_eq!(run.ends(), (Some(0), String::new()), "{flag} {form}");
+    }
+}
+
+#[test]
+fn a_reader_of_written_frames_that_leaves_is_told_and_holds_up_nothing() {
+    if !can_capture() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let fifo = fifo(folder.path());
+    let mut command = flowtap();
+    command.args(["live", "-i", "lo", "--summary", "none", "--to", "csv:/dev/null", "--write"]).arg(&fifo);
+    let mut run = Run::start(command, folder.path());
+    // It leaves with the file's header.
+    let mut reader =
+        Command::new("head").args(["-c", "24"]).arg(&fifo).stdout(Stdio::null()).spawn().unwrap();
+    until("the header", || reader.try_wait().unwrap());
+    let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+    until("the failure", || {
+        sender.send_to(&[0; 1000], "127.0.0.1:9").unwrap();
+        run.errors().contains("Broken pipe").then_some(())
+    });
+    run.signal("-TERM");
+    let (status, errors) = run.ends();
+    assert!(status == Some(1) && errors.contains("writing frames to "), "{errors}");
+}
+
+#[test]
+fn a_terminal_that_hangs_up_ends_the_wait_for_the_reader_of_a_fifo() {
+    if !installed("script") {
+        return skip("script (bsdutils) is not installed");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let fifo = fifo(folder.path());
+    let line = format!(
+        "{} read --summary none --to csv:{} {} & echo $! > {}; wait $!; echo $? > {}",
+        env!("CARGO_BIN_EXE_flowtap"),
+        fifo.display(),
+        capture().display(),
+        path("process").display(),
+        path("status").display()
+    );
+    let mut script = Command::new("script");
+    script.args(["-qec", &line, "/dev/null"]).env_remove("RUST_LOG").stdin(Stdio::null());
+    let mut run = Run::start(script, folder.path());
+    let number = |name| fs::read_to_string(path(name)).ok()?.trim().parse::<u32>().ok();
+    let process = until("the start", || number("process"));
+    until_it_waits(process, SIGHUP);
+    // The shell's and the kernel's.
+    for _ in 0..2 {
+        let _ = Command::new("kill").args(["-HUP", &process.to_string()]).status();
+    }
+    assert_eq!(until("the end", || number("status")), 130);
+    run.ends();
+}
+
+#[test]
+fn without_a_terminal_sighup_opens_the_log_again_while_a_fifo_is_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let mut command = flowtap();
+    command.args(["--log-file"]).arg(path("log")).args(["read", "--summary", "none", "--to"]);
+    command.arg(format!("csv:{}", fifo(folder.path()).display())).arg(capture());
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    let mut run = Run::start(command, folder.path());
+    until_it_waits(run.child.id(), SIGHUP);
+    fs::rename(path("log"), path("log.1")).unwrap();
+    run.signal("-HUP");
+    until("the log opened again", || path("log").exists().then_some(()));
+    run.signal("-USR1");
+    let log = until("the answer", || fs::read_to_string(path("log")).ok().filter(|log| log.ends_with('\n')));
+    assert!(log.contains("waiting for a reader of ") && log.lines().count() == 1, "{log}");
+    run.signal("-TERM");
+    assert_eq!(run.ends().0, Some(130));
 }
 
 /// A stand-in for the service manager.

@@ -11,10 +11,11 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// If `path` is a FIFO, waits until it has a reader or `is_over`; gives the FIFO, which must be kept until it is opened:
 /// a reader that finds no writer any more would leave, and if it leaves all the same, the opening does not wait for another.
+/// After that it must go: writing would not fail for want of a reader as long as it is there.
 ///
 /// Waiting for a reader in open(2) no signal would end: its handler only asks for the end, and the call goes on. Other
 /// failures are left to the opening itself, which names them.
-pub fn wait_for_reader(path: &Path, is_over: impl Fn() -> bool) -> Option<File> {
+pub fn wait_for_reader(path: &Path, mut is_over: impl FnMut() -> bool) -> Option<File> {
     if !fs::metadata(path).is_ok_and(|there| there.file_type().is_fifo()) {
         return None;
     }
