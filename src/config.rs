@@ -18,6 +18,7 @@ use self::files::in_a_folder;
 use crate::capture::file::FileOptions;
 use crate::capture::filter::Filter;
 use crate::capture::live::{ANY, LiveOptions};
+use crate::capture::write::STANDARD_OUTPUT;
 use crate::cli::{By, HostArgs, LiveArgs, MeterArgs, PrintArgs, ReadArgs, Summary, TextArgs};
 use crate::export::ExportOptions;
 use crate::export::destination::Destination;
@@ -104,6 +105,26 @@ pub enum ConfigError {
          to a file or a pipe"
     )]
     BinaryOnTerminal(String),
+    /// Frames and records on standard output.
+    #[error(
+        "--write: - is standard output, to which {0} goes, too, and only one can; write the frames to a file, or send \
+         the records elsewhere with --to"
+    )]
+    WriteOnStandardOutput(String),
+    /// Frames, which are not text, on a terminal.
+    #[error(
+        "--write: - would write frames, which are no text, to the terminal; name a file, or send standard output to a \
+         file or a pipe"
+    )]
+    FramesOnTerminal,
+    /// `-` for what is no stream.
+    #[error("{flag}: - is standard input or output, where {what} cannot be; a file of that name is ./-")]
+    NoStream {
+        /// The flag.
+        flag: &'static str,
+        /// What it names.
+        what: &'static str,
+    },
     /// A measure for a list that was not asked for.
     #[error("--by: says what --top goes by, and there is no --top: give both, or neither")]
     ByWithoutTop,
@@ -233,7 +254,17 @@ impl LiveConfig {
             let allowed = format!("at least 1 with {intakes} capture threads");
             return Err(ConfigError::Number { flag: "--shards", found: 0, allowed });
         }
+        let is_default = args.meter.to.is_empty();
         let mut meter = check_meter(args.meter, true)?;
+        if args.write.as_deref().is_some_and(is_standard_output) {
+            if let Some(other) = meter.destinations.iter().find(|to| to.is_standard_output()) {
+                let default = if is_default { " (where no --to is given)" } else { "" };
+                return Err(ConfigError::WriteOnStandardOutput(format!("{other}{default}")));
+            }
+            if std::io::stdout().is_terminal() {
+                return Err(ConfigError::FramesOnTerminal);
+            }
+        }
         if intakes > 1 {
             // What several threads capture meets in a shard of its own.
             meter.pipeline.layout = Layout::Shards(meter.pipeline.layout.tables());
@@ -243,7 +274,7 @@ impl LiveConfig {
             false => meter.destinations.clone(),
         };
         let mut host = host_options(args.host, &meter.destinations);
-        host.writes.extend(args.write.clone());
+        host.writes.extend(args.write.clone().filter(|path| !is_standard_output(path)));
         let sensor = SensorOptions {
             interfaces: args.interface,
             live,
@@ -429,6 +460,11 @@ fn text_options(
     })
 }
 
+/// Whether frames are written there.
+fn is_standard_output(write: &Path) -> bool {
+    write == Path::new(STANDARD_OUTPUT)
+}
+
 fn standard_input_once(files: &[PathBuf]) -> Result<(), ConfigError> {
     match files.iter().filter(|path| path.as_os_str() == "-").count() {
         0 | 1 => Ok(()),
@@ -523,15 +559,42 @@ mod tests {
         );
     }
 
+    fn live(flags: &[&str]) -> Result<LiveConfig, ConfigError> {
+        let words = ["flowtap", "live"].iter().chain(flags);
+        match Cli::try_parse_from(words).unwrap().command {
+            Command::Live(args) => LiveConfig::check(args),
+            _ => unreachable!("the words say live"),
+        }
+    }
+
+    #[test]
+    fn standard_output_takes_frames_or_records() {
+        let with = |to: &[&str]| live(&[&["-i", "a", "--write", "-"], to].concat());
+        let rest = "and only one can; write the frames to a file, or send the records elsewhere with --to";
+        for (to, named) in
+            [(&[][..], "table:- (where no --to is given)"), (&["--to", "ipfix+file:-"], "ipfix+file:-")]
+        {
+            // A terminal, where the tests run in one, refuses messages before that.
+            if to.is_empty() || !std::io::stdout().is_terminal() {
+                let said = with(to).unwrap_err().to_string();
+                assert_eq!(
+                    said,
+                    format!("--write: - is standard output, to which {named} goes, too, {rest}")
+                );
+            }
+        }
+        match with(&["--to", "csv:a"]) {
+            Ok(config) => assert_eq!(config.host.writes, [PathBuf::from("a")], "no file of the name -"),
+            Err(refusal) => {
+                assert!(std::io::stdout().is_terminal());
+                assert_eq!(refusal, ConfigError::FramesOnTerminal);
+            }
+        }
+        assert!(live(&["-i", "a", "--write", "./-"]).is_ok());
+    }
+
     #[test]
     fn interfaces_are_named_once_and_with_commas_or_again() {
-        let live = |flags: &[&str]| {
-            let words = ["flowtap", "live"].iter().chain(flags);
-            match Cli::try_parse_from(words).unwrap().command {
-                Command::Live(args) => LiveConfig::check(args),
-                _ => unreachable!("the words say live"),
-            }
-        };
         let config = live(&["-i", "a,b", "-i", "c", "--capture-threads", "2"]).unwrap();
         assert_eq!(config.sensor.interfaces, ["a", "b", "c"]);
         assert_ne!(

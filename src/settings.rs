@@ -17,6 +17,8 @@ use thiserror::Error;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use crate::config::ConfigError;
+
 /// The flag that names the file; the only long flag that is no key.
 const CONFIG: &str = "config";
 /// Octets of the longest file that is read: far more than all keys take. What never ends, such as a device, would fill the
@@ -115,6 +117,10 @@ fn relaxed(command: &Command) -> Command {
 fn read_first(paths: &[PathBuf]) -> Result<(PathBuf, String), SettingsError> {
     let mut failure = None;
     for path in paths {
+        if path.as_os_str() == "-" {
+            let refusal = ConfigError::NoStream { flag: "--config", what: "the settings" };
+            return Err(SettingsError::Refused(vec![refusal.to_string()]));
+        }
         match read_whole(path) {
             Ok(text) => return Ok((path.clone(), text)),
             Err(source) => {
@@ -465,5 +471,9 @@ mod tests {
         assert_eq!((arguments.file.as_deref(), arguments.keys()), (Some(path.as_path()), 1));
         let error = Arguments::gather(words(&[&missing]), &Cli::command()).unwrap_err().to_string();
         assert!(error.starts_with("--config: reading") && error.contains("a.toml"), "{error}");
+        assert_eq!(
+            Arguments::gather(words(&[&PathBuf::from("-")]), &Cli::command()).unwrap_err().to_string(),
+            "--config: - is standard input or output, where the settings cannot be; a file of that name is ./-"
+        );
     }
 }

@@ -262,6 +262,37 @@ fn live_says_on_a_terminal_that_it_captures_and_how_it_ends() {
     }
 }
 
+// Standard output.
+
+#[test]
+fn frames_written_to_standard_output_are_a_capture_and_nothing_besides() {
+    if !can_capture() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let mut command = flowtap();
+    command.args(["live", "-i", "lo", "--write", "-", "--to", "csv:records"]).current_dir(folder.path());
+    command.stdout(File::create(path("frames")).unwrap());
+    let mut run = Run::start(command, folder.path());
+    let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+    until("a frame", || {
+        sender.send_to(b"a packet", "127.0.0.1:9").unwrap();
+        (fs::metadata(path("frames")).unwrap().len() > 24).then_some(())
+    });
+    run.signal("-TERM");
+    let (status, summary) = run.ends();
+    assert_eq!(status, Some(0), "{summary}");
+    assert!(!path("-").exists());
+    let mut again = flowtap();
+    again.args(["read", "--to", "csv:-", "--summary", "none"]).arg(path("frames"));
+    let (status, csv, errors) = words(&again.output().unwrap());
+    assert_eq!((status, errors.as_str()), (Some(0), ""));
+    let records = common::rows(&fs::read_to_string(path("records")).unwrap());
+    assert!(!records.is_empty());
+    assert_eq!(common::rows(&csv), records);
+}
+
 // Signals.
 
 #[test]

@@ -1,17 +1,23 @@
 //! Frames in, a file with nanoseconds out: pcap (draft-ietf-opsawg-pcap, section 4), which has one link type, or pcapng
 //! (draft-ietf-opsawg-pcapng, section 4), which has one for each interface.
 //!
+//! Where the path is `-` that is standard output, in pcap, for a program that reads captures from a pipe.
+//!
 //! One file for all capture threads. Each thread gathers the records of its frames in a [`FrameLog`] and appends them
 //! whole, so that the threads wait for each other only for as long as a write takes.
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::os::fd::AsFd;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use log::error;
 
 use crate::capture::{Frame, LinkType};
+
+/// The path that means standard output.
+pub const STANDARD_OUTPUT: &str = "-";
 
 /// Marks nanoseconds, in the byte order of the machine that writes.
 const MAGIC_NANOSECONDS: u32 = 0xa1b2_3c4d;
@@ -54,7 +60,8 @@ enum Form {
 
 #[derive(Debug)]
 struct Inner {
-    path: PathBuf,
+    /// The path, or what stands for it.
+    name: String,
     file: File,
     failure: Option<String>,
 }
@@ -65,8 +72,8 @@ impl FrameFile {
         path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("pcapng"))
     }
 
-    /// Makes a file for frames of these interfaces, named and with their link types, cut at `snaplen` octets. Where the
-    /// file does not take several link types, the first one's counts.
+    /// Makes a file, or takes standard output, for frames of these interfaces, named and with their link types, cut at
+    /// `snaplen` octets. Where the file does not take several link types, the first one's counts.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -76,9 +83,14 @@ impl FrameFile {
             Form::Pcap => pcap_header(interfaces.first().map_or(LinkType::ETHERNET, |one| one.1), snaplen),
             Form::Pcapng => pcapng_header(interfaces, snaplen),
         };
-        let mut file = File::create(path)?;
+        let (name, mut file) = if path == Path::new(STANDARD_OUTPUT) {
+            // The descriptor itself: `io::Stdout` would look for line ends.
+            ("standard output".to_string(), File::from(io::stdout().as_fd().try_clone_to_owned()?))
+        } else {
+            (path.display().to_string(), File::create(path)?)
+        };
         file.write_all(&header)?;
-        let inner = Inner { path: path.to_path_buf(), file, failure: None };
+        let inner = Inner { name, file, failure: None };
         let interfaces =
             interfaces.iter().map(|(name, link_type)| ((*name).to_string(), *link_type)).collect();
         Ok(FrameFile { interfaces, form, inner: Arc::new(Mutex::new(inner)) })
@@ -172,7 +184,7 @@ fn push_padded(octets: &mut Vec<u8>, value: &[u8]) {
 impl Inner {
     fn fail(&mut self, reason: String) {
         if self.failure.is_none() {
-            let words = format!("writing frames to {}: {reason}", self.path.display());
+            let words = format!("writing frames to {}: {reason}", self.name);
             error!("{words}; no more are written");
             self.failure = Some(words);
         }

@@ -22,6 +22,9 @@ const MADE_BY_THE_UNIT: [&str; 2] = ["/var/lib/flowtap", "/var/log/flowtap"];
 /// # Errors
 /// The first flag whose file has another use.
 pub fn check_files(cli: &Cli) -> Result<(), ConfigError> {
+    if cli.log_file.as_deref() == Some(Path::new("-")) {
+        return Err(ConfigError::NoStream { flag: "--log-file", what: "the log" });
+    }
     type IsInput = fn(&Path) -> bool;
     let (to, write, inputs, is_input): (&[Destination], _, &[PathBuf], IsInput) = match &cli.command {
         Command::Read(args) => (&args.meter.to, None, &args.files, may_be_capture),
@@ -29,6 +32,7 @@ pub fn check_files(cli: &Cli) -> Result<(), ConfigError> {
         Command::Print(args) => (slice::from_ref(&args.to), None, &args.files, may_be_messages),
         _ => return Ok(()),
     };
+    let write = write.filter(|path| !super::is_standard_output(path));
     let to = to.iter().filter(|to| !to.is_standard_output());
     let to = to.filter_map(|to| Some(("--to", to.to_string(), to.path()?.as_path())));
     let others = [("--write", write), ("--log-file", cli.log_file.as_deref())];
@@ -142,6 +146,22 @@ mod tests {
         }
         assert_eq!(live(format!("--write {at}/a --log-file {at}/b --to csv:{at}/c --to json:-")), "");
         assert_eq!(live("--write /dev/null --log-file /dev/null --to csv:/dev/null".to_string()), "");
+    }
+
+    #[test]
+    fn a_dash_is_standard_input_or_output_and_never_a_file() {
+        assert_eq!(of_files("live -i lo --write - --to csv:./-"), "");
+        assert_eq!(
+            of_files("live -i lo --write ./- --to csv:./-"),
+            "--to: csv:./- and --write ./- are the same file, each needs one of its own"
+        );
+        for command in ["live -i lo", "read a.pcap", "print a.ipfix", "interfaces"] {
+            assert_eq!(
+                of_files(&format!("{command} --log-file -")),
+                "--log-file: - is standard input or output, where the log cannot be; a file of that name is ./-"
+            );
+        }
+        assert_eq!(of_files("read a.pcap --log-file ./-"), "");
     }
 
     #[test]
