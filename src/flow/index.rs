@@ -5,114 +5,26 @@
 //! whole hash of each slot stands aside, for what is rarer than looking up. What does not fit goes to the next bucket with
 //! room, and a look-up goes on only from a bucket that something had to go on from. So a cell can be moved
 //! without touching the entry it names, and a bigger index keeps the order of the smaller one: it grows in place, from
-//! the last bucket down, a few buckets at each insertion, and never stalls. Removal empties one cell of one line; closing
-//! gaps from the buckets behind was a second line, waited for, in every fourth removal.
+//! the last bucket down, a few buckets at each insertion, and never stalls (see `growing`). Removal empties one cell of one
+//! line; closing gaps from the buckets behind was a second line, waited for, in every fourth removal.
+
+mod bucket;
+mod growing;
 
 use std::io;
 
-use bytemuck::{Pod, Zeroable};
-
-use super::memory::{FRESH_AHEAD, HUGE_PAGE, Pages, Region, which_equal};
+use self::bucket::{Bucket, CELLS, GOES_ON};
+use super::memory::{FRESH_AHEAD, Pages, Region};
 use super::slot::{MOST_LINES, SECOND, line};
-use super::upcoming::Growth;
 use crate::prefetch::{prefetch, prefetch_behind_to_write};
 
-/// Cells of a bucket.
-const CELLS: usize = 10;
 /// The index grows when it holds this many for each home: then 4 % of the buckets overflow. With seven it were 10 %, and
 /// moving on what overflows is what growing costs.
 const MOST_PER_HOME: usize = 6;
 /// Buckets behind the last home, so that nothing need wrap around.
 const TAIL: usize = 64;
-/// Old buckets that move at each insertion while the index grows. Fewer would leave the others to fill up, and what overflows
-/// is dear to move.
-const MOVED_PER_INSERTION: usize = 4;
-/// Old buckets between asking for one, and for its new homes, and moving it.
-const MOVED_AHEAD: usize = 16;
 const SMALLEST: usize = 128;
 const SMALLEST_SHIFT: u32 = 32 - SMALLEST.trailing_zeros();
-/// Buckets in the smallest page there is.
-const BUCKETS_PER_PAGE: usize = 4096 / size_of::<Bucket>();
-/// In a bucket's state: what has its home here or before may stand in a later bucket.
-const GOES_ON: u32 = 1 << 31;
-/// One cache line.
-#[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C, align(64))]
-struct Bucket {
-    tags: [u16; CELLS],
-    /// A bit for each cell that is not empty, from the lowest on, and [`GOES_ON`].
-    state: u32,
-    slots: [u32; CELLS],
-}
-
-impl Bucket {
-    /// A bit for each cell with this hash's tag.
-    #[inline(always)]
-    fn matches(&self, hash: u32) -> u32 {
-        // With the tags there are the six that would follow them, for which the state has no bits.
-        let [numbers, _]: &[[u16; 16]; 2] = bytemuck::cast_ref(self);
-        which_equal(numbers, tag(hash)) & self.state
-    }
-
-    #[inline(always)]
-    fn is_used(&self, cell: usize) -> bool {
-        self.state >> cell & 1 != 0
-    }
-
-    #[inline(always)]
-    fn slot(&self, cell: usize) -> u32 {
-        self.slots[cell]
-    }
-
-    #[inline(always)]
-    fn goes_on(&self) -> bool {
-        self.state & GOES_ON != 0
-    }
-
-    /// Puts a hash's tag and its slot into the first empty cell; false if there is none.
-    #[inline(always)]
-    fn put(&mut self, hash: u32, slot: u32) -> bool {
-        let cell = self.state.trailing_ones() as usize;
-        if cell >= CELLS {
-            return false;
-        }
-        self.tags[cell] = tag(hash);
-        self.slots[cell] = slot;
-        self.state |= self.state + 1; // the lowest bit that is not set
-        true
-    }
-
-    /// Copies all that is here to two empty buckets: to the second the cells that have their bits in `seconds`.
-    #[inline(always)]
-    fn split_into(&self, new: &mut [Bucket; 2], seconds: u32) {
-        let sides = [self.state & !seconds, self.state & seconds];
-        let mut filled = [0; 2];
-        for cell in 0..CELLS {
-            for side in [0, 1] {
-                // What is not for this side is written, too, and then over it. No more are filled than were gone through.
-                let at = filled[side];
-                if let (Some(tag), Some(slot)) = (new[side].tags.get_mut(at), new[side].slots.get_mut(at)) {
-                    (*tag, *slot) = (self.tags[cell], self.slots[cell]);
-                }
-                filled[side] += (sides[side] >> cell & 1) as usize;
-            }
-        }
-        for (new, filled) in new.iter_mut().zip(filled) {
-            new.state = (1 << filled) - 1;
-        }
-    }
-
-    #[inline(always)]
-    fn empty(&mut self, cell: usize) {
-        self.state &= !(1 << cell);
-    }
-}
-
-/// What of a hash stands in a cell. The lowest bit tells the directions of a conversation apart.
-#[inline(always)]
-fn tag(hash: u32) -> u16 {
-    hash as u16
-}
 
 /// Where the hash of a slot stands, there being so many lines.
 #[inline(always)]
@@ -315,6 +227,50 @@ impl Index {
         true
     }
 
+    /// The slot with this hash that satisfies `is_it`; if there is none, adds `slot`, which is then in the index as after
+    /// [`Index::insert`]. One walk, where a look-up and an insertion are two, save where something had to go on from the home
+    /// bucket or the index begins to grow.
+    ///
+    /// # Errors
+    /// As [`Index::insert`].
+    #[inline(always)]
+    pub(super) fn find_or_insert(
+        &mut self,
+        hash: u32,
+        slot: u32,
+        mut is_it: impl FnMut(u32) -> bool,
+    ) -> io::Result<Option<u32>> {
+        if self.live < self.homes() * MOST_PER_HOME {
+            self.go_on_growing();
+            let home = self.home(hash);
+            let bucket = &mut self.region.as_mut_slice()[home];
+            let mut bits = bucket.matches(hash);
+            while bits != 0 {
+                let found = bucket.slot(bits.trailing_zeros() as usize);
+                if is_it(found) {
+                    return Ok(Some(found));
+                }
+                bits &= bits - 1;
+            }
+            if !bucket.goes_on() && bucket.put(hash, slot) {
+                self.set_hash(slot, hash);
+                self.live += 1;
+                return Ok(None);
+            }
+        }
+        let found = self.find(hash, is_it);
+        if found.is_none() {
+            self.insert_apart(hash, slot)?;
+        }
+        Ok(found)
+    }
+
+    /// [`Index::insert`], out of the way.
+    #[inline(never)]
+    fn insert_apart(&mut self, hash: u32, slot: u32) -> io::Result<()> {
+        self.insert(hash, slot)
+    }
+
     /// Asks for the place of the hash of a slot that will be used for the first time some slots after this one.
     #[inline(always)]
     pub(super) fn ask_for_fresh(&mut self, slot: u32) {
@@ -412,18 +368,6 @@ impl Index {
         self.has_grown();
     }
 
-    /// Where it grows to, as far as that has still to be reached; before it grows, when it will soon, the last part of it.
-    pub(super) fn growth(&self) -> Option<Growth> {
-        let octets = |buckets: usize| buckets * size_of::<Bucket>();
-        if self.unmoved > 0 {
-            return Some(Growth { from: octets(self.homes() / 2 + TAIL), to: octets(2 * self.unmoved) });
-        }
-        let to = octets(2 * self.homes());
-        let is_soon =
-            self.live >= self.homes() * MOST_PER_HOME / 16 * 15 && to <= self.region.pages().octets();
-        is_soon.then(|| Growth { from: octets(self.homes() + TAIL).max(to.saturating_sub(HUGE_PAGE)), to })
-    }
-
     /// The pages it is in.
     pub(super) fn pages(&self) -> Pages {
         self.region.pages()
@@ -437,185 +381,6 @@ impl Index {
     /// Octets of buckets, resident or about to be.
     pub(super) fn octets(&self) -> usize {
         (self.homes() + TAIL) * size_of::<Bucket>()
-    }
-
-    #[cold]
-    fn grow(&mut self) -> io::Result<()> {
-        if self.homes() * 2 + TAIL > self.region.as_slice().len() {
-            return Err(io::ErrorKind::OutOfMemory.into());
-        }
-        self.unmoved = self.homes();
-        self.shift -= 1;
-        self.most_plain = 0;
-        Ok(())
-    }
-
-    /// It has the size that it is to have for now.
-    fn has_grown(&mut self) {
-        self.most_plain = (self.homes() * MOST_PER_HOME).min(self.most) - 1;
-    }
-
-    /// Moves some buckets if it is growing.
-    #[inline(always)]
-    fn go_on_growing(&mut self) {
-        if self.unmoved != 0 {
-            self.move_on(MOVED_PER_INSERTION);
-        }
-    }
-
-    /// Moves all that has its home in the last `count` buckets that have not moved.
-    #[inline(never)]
-    fn move_on(&mut self, count: usize) {
-        for _ in 0..count.min(self.unmoved) {
-            self.unmoved -= 1;
-            self.touch_new_homes();
-            self.ask_for_buckets();
-            self.ask_for_hashes();
-            if !self.move_into_empty(self.unmoved) {
-                self.move_any(self.unmoved);
-            }
-        }
-        if self.unmoved == 0 {
-            self.has_grown();
-        }
-    }
-
-    /// Writes to fresh memory before it is read, where the next bucket to move has its new homes: a page that is read first is
-    /// mapped twice, and the second time all threads wait until each has forgotten the first.
-    #[inline(always)]
-    fn touch_new_homes(&mut self) {
-        let last = 2 * self.unmoved + 1;
-        if (last + 1).is_multiple_of(BUCKETS_PER_PAGE) && last >= self.homes() / 2 + TAIL {
-            self.region.as_mut_slice()[last] = Bucket::zeroed();
-        }
-    }
-
-    /// Asks for a bucket that moves some buckets later, and for its new homes.
-    #[inline(always)]
-    fn ask_for_buckets(&self) {
-        let ahead = self.unmoved.saturating_sub(MOVED_AHEAD);
-        for bucket in [ahead, 2 * ahead, 2 * ahead + 1] {
-            prefetch(self.region.as_slice(), bucket);
-        }
-    }
-
-    /// Asks for the hashes that it will take to move what overflows some buckets on: they are all over memory.
-    #[inline(always)]
-    fn ask_for_hashes(&self) {
-        let from = self.unmoved.saturating_sub(2 * MOVED_PER_INSERTION);
-        let Some([bucket, next]) = self.region.as_slice()[from..].first_chunk() else { return };
-        if bucket.goes_on() {
-            for &slot in bucket.slots.iter().chain(&next.slots) {
-                self.prefetch_hash(slot);
-            }
-        }
-    }
-
-    /// Moves what has its home in the old bucket `home` into the two buckets that are its new homes; does nothing and says so if
-    /// those are not empty or something else had to go on from here or to here.
-    ///
-    /// What nearly every bucket is, and cells put one by one would each wait for the one before.
-    #[inline(always)]
-    fn move_into_empty(&mut self, home: usize) -> bool {
-        let (shift, hashes, lines) = (self.shift, self.hashes.as_slice(), self.lines);
-        let Some((old, new)) = self.region.as_mut_slice().split_at_mut_checked(home + 1) else {
-            return false;
-        };
-        // The new homes are 2 * home and the one after it.
-        let (Some([before, old]), Some(new)) =
-            (old.last_chunk_mut(), new.get_mut(home.wrapping_sub(1)..).and_then(<[_]>::first_chunk_mut))
-        else {
-            return false;
-        };
-        if (before.state | old.state) & GOES_ON != 0 || new[0].state | new[1].state != 0 {
-            return false;
-        }
-        // Of a big index a tag still has the bit that says which half; asking for it where the hash is would be one more
-        // line from memory a cell.
-        let mut seconds = 0;
-        for cell in (0..CELLS).rev() {
-            // Of an empty cell, too, which has the slot it had before, or 0.
-            let bits = if shift < u16::BITS {
-                old.tags[cell].into()
-            } else {
-                hashes[hash_at(old.slots[cell], lines)]
-            };
-            seconds = seconds << 1 | bits >> shift & 1;
-        }
-        old.split_into(new, seconds);
-        old.state = 0;
-        true
-    }
-
-    /// Moves what has its home in the old bucket `home`, wherever that is.
-    fn move_any(&mut self, home: usize) {
-        // It is in this bucket, and behind it as far as look-ups go on.
-        let mut at = home;
-        loop {
-            let bucket = self.region.as_slice()[at];
-            for cell in (0..CELLS).filter(|&cell| bucket.is_used(cell)) {
-                let slot = bucket.slots[cell];
-                let hash = self.hash(slot);
-                // What was put behind on this way comes by once more, and is put where it is or nearer its home.
-                if (hash >> 1 >> self.shift) as usize == home {
-                    self.region.as_mut_slice()[at].empty(cell);
-                    // What found room from here to the old tail finds it among twice the homes and as long a tail.
-                    let has_room = self.put(hash, slot);
-                    debug_assert!(has_room);
-                }
-            }
-            if !bucket.goes_on() || at + 1 == self.region.as_slice().len() {
-                break;
-            }
-            at += 1;
-        }
-        if at > home {
-            self.came_back(home, at);
-        }
-    }
-
-    /// The slot with this hash that satisfies `is_it`; if there is none, adds `slot`, which is then in the index as after
-    /// [`Index::insert`]. One walk, where a look-up and an insertion are two, save where something had to go on from the home
-    /// bucket or the index begins to grow.
-    ///
-    /// # Errors
-    /// As [`Index::insert`].
-    #[inline(always)]
-    pub(super) fn find_or_insert(
-        &mut self,
-        hash: u32,
-        slot: u32,
-        mut is_it: impl FnMut(u32) -> bool,
-    ) -> io::Result<Option<u32>> {
-        if self.live < self.homes() * MOST_PER_HOME {
-            self.go_on_growing();
-            let home = self.home(hash);
-            let bucket = &mut self.region.as_mut_slice()[home];
-            let mut bits = bucket.matches(hash);
-            while bits != 0 {
-                let found = bucket.slot(bits.trailing_zeros() as usize);
-                if is_it(found) {
-                    return Ok(Some(found));
-                }
-                bits &= bits - 1;
-            }
-            if !bucket.goes_on() && bucket.put(hash, slot) {
-                self.set_hash(slot, hash);
-                self.live += 1;
-                return Ok(None);
-            }
-        }
-        let found = self.find(hash, is_it);
-        if found.is_none() {
-            self.insert_apart(hash, slot)?;
-        }
-        Ok(found)
-    }
-
-    /// [`Index::insert`], out of the way.
-    #[inline(never)]
-    fn insert_apart(&mut self, hash: u32, slot: u32) -> io::Result<()> {
-        self.insert(hash, slot)
     }
 }
 
