@@ -9,6 +9,7 @@
 //! What is in a record does not depend on how packets are cut into batches nor on when the table sweeps:
 //! each packet is judged by the clock it carries, and a Flow that is swept late ended at its deadline all the same.
 
+mod beginning;
 mod ending;
 
 use std::collections::HashMap;
@@ -19,18 +20,17 @@ use ahash::RandomState;
 use thiserror::Error;
 
 use crate::decode::tcp_flags;
-use crate::flow::entry::{AddressPair, Entries, FlowEntry, WideCounts, fits_short};
+use crate::flow::entry::{AddressPair, Entries, FlowEntry, WideCounts};
 use crate::flow::expiry::Deadlines;
 use crate::flow::index::Index;
-use crate::flow::memory::{FRESH_AHEAD, HUGE_PAGE, Region};
+use crate::flow::memory::{HUGE_PAGE, Region};
 use crate::flow::observation::{GROUP, Observation, Seen};
 use crate::flow::record::RecordSink;
-use crate::flow::slot::{MOST_LINES, NO_SLOT, SECOND, line};
+use crate::flow::slot::{MOST_LINES, NO_SLOT, line};
 use crate::flow::upcoming::{Array, Progress, UpcomingMemory};
-use crate::flow::wheel::{NO_TIMER, Place, Wheel};
+use crate::flow::wheel::Wheel;
 use crate::flow::{EndReason, Observations, Timeouts};
-use crate::prefetch::{prefetch, prefetch_behind_to_write};
-use crate::time::Timestamp;
+use crate::prefetch::prefetch;
 
 /// Packets between asking for a packet's index line and probing it, and between that and its update.
 const AHEAD: usize = 32;
@@ -88,14 +88,6 @@ fn holds(entries: &Entries, pairs: &Region<AddressPair>, slot: u32, seen: Seen<'
     line(slot) < entries.lines().len()
         && entries.head(slot).is_like(seen.packet)
         && (!seen.packet.is_ipv6() || pairs.as_slice()[line(slot)] == seen.pair())
-}
-
-/// A slot for the next Flow.
-#[derive(Clone, Copy)]
-struct Vacancy {
-    slot: u32,
-    /// It was never used.
-    is_fresh: bool,
 }
 
 /// Counters that outgrew their octet, by slot.
@@ -305,112 +297,6 @@ impl FlowTable {
         true
     }
 
-    /// Begins the Flow of a packet that no candidate was found for if it simply is a new Flow: the packet does not close it, no
-    /// Flow with its tag has come since, and there is room as it is; else does nothing and says so. What nearly every packet is
-    /// that begins a Flow.
-    #[inline(always)]
-    fn begins_at(&mut self, batch: &Observations, packet: &Observation, at: usize) -> bool {
-        if packet.is_ipv6() {
-            self.begins_ipv6(batch, at)
-        } else if self.is_flooded && self.is_short_enough(packet) {
-            self.begins_short(packet)
-        } else {
-            self.begins(packet, None)
-        }
-    }
-
-    /// [`FlowTable::begins_at`] over IPv6. Where the addresses are is worked out here, for the sake of the caller's registers.
-    #[inline(never)]
-    fn begins_ipv6(&mut self, batch: &Observations, at: usize) -> bool {
-        let Seen { packet, pairs, .. } = Seen::of(batch, at);
-        self.begins(packet, Some(&pairs[at]))
-    }
-
-    /// [`FlowTable::begins_at`] with the addresses, over IPv6. A function of its own, so that it has the registers to itself.
-    #[inline(never)]
-    fn begins(&mut self, packet: &Observation, pair: Option<&AddressPair>) -> bool {
-        if packet.tcp_flags & (tcp_flags::FIN | tcp_flags::RST) != 0 {
-            return false;
-        }
-        self.begins_in::<false>(packet, pair)
-    }
-
-    /// [`FlowTable::begins_at`] where a short entry will do.
-    #[inline(never)]
-    fn begins_short(&mut self, packet: &Observation) -> bool {
-        self.begins_in::<true>(packet, None)
-    }
-
-    /// Whether a short entry will do for the Flow that this packet begins: it fits, and no whole one lies idle.
-    #[inline(always)]
-    fn is_short_enough(&self, packet: &Observation) -> bool {
-        fits_short(packet) && (self.free_short != NO_SLOT || self.free == NO_SLOT)
-    }
-
-    /// [`FlowTable::begins`] in a short entry or a whole one.
-    #[inline(always)]
-    fn begins_in<const SHORT: bool>(&mut self, packet: &Observation, pair: Option<&AddressPair>) -> bool {
-        let Vacancy { slot, is_fresh } = self.vacancy::<SHORT>();
-        // Two ways, each with what it knows.
-        if !is_fresh {
-            return self.begins_in_vacant::<SHORT>(Vacancy { slot, is_fresh: false }, packet, pair);
-        }
-        !(slot as usize).is_multiple_of(LINES_PER_PAGE)
-            && self.begins_in_vacant::<SHORT>(Vacancy { slot, is_fresh: true }, packet, pair)
-    }
-
-    #[inline(always)]
-    fn begins_in_vacant<const SHORT: bool>(
-        &mut self,
-        vacancy: Vacancy,
-        packet: &Observation,
-        pair: Option<&AddressPair>,
-    ) -> bool {
-        let Vacancy { slot, is_fresh } = vacancy;
-        if !self.index.insert_plainly(packet.hash, slot) {
-            return false;
-        }
-        let timer = self.take::<SHORT>(vacancy);
-        if let Some(pair) = pair {
-            self.pairs.as_mut_slice()[line(slot)] = *pair;
-            self.used_ipv6 += u32::from(is_fresh);
-        }
-        self.begin_timed::<SHORT>(slot, packet, timer, false);
-        true
-    }
-
-    /// The slot of a short entry or of a whole one that would be taken next, if the table is not full.
-    #[inline(always)]
-    fn vacancy<const SHORT: bool>(&self) -> Vacancy {
-        let free = if SHORT { self.free_short } else { self.free };
-        if free != NO_SLOT {
-            return Vacancy { slot: free, is_fresh: false };
-        }
-        Vacancy { slot: self.used, is_fresh: true }
-    }
-
-    /// Takes a vacant slot; gives the place of the timer that it has already.
-    #[inline(always)]
-    fn take<const SHORT: bool>(&mut self, Vacancy { slot, is_fresh }: Vacancy) -> Place {
-        if !is_fresh {
-            let head = self.entries.head(slot);
-            let free = if SHORT { &mut self.free_short } else { &mut self.free };
-            *free = head.next_free();
-            return head.timer;
-        }
-        if (slot as usize).is_multiple_of(LINES_PER_PAGE) {
-            self.look_for_flood();
-        }
-        self.used = slot + 1;
-        self.ask_for_fresh(slot);
-        if SHORT {
-            self.used_short += 1;
-            self.entries.head_mut(slot | SECOND).begin_free(self.free_short);
-            self.free_short = slot | SECOND;
-        }
-        NO_TIMER
-    }
-
     /// Meters any packet at all. A function of its own, so that what nearly every packet is has the registers to itself.
     #[inline(never)]
     fn observe_any(&mut self, batch: &Observations, at: usize, candidate: u32, sink: &mut impl RecordSink) {
@@ -462,14 +348,6 @@ impl FlowTable {
         vacancy.slot
     }
 
-    /// Frees a slot, whose entry is short or not.
-    #[inline(always)]
-    fn free(&mut self, slot: u32, is_short: bool) {
-        let free = if is_short { &mut self.free_short } else { &mut self.free };
-        let next = std::mem::replace(free, slot);
-        self.entries.head_mut(slot).free(next);
-    }
-
     #[cold]
     #[inline(never)]
     fn move_counts(&mut self, slot: u32) {
@@ -497,133 +375,11 @@ impl FlowTable {
         self.begin_in(slot, packet, timer, sink);
     }
 
-    /// The slot of this packet's Flow; begins the Flow if there is none, or reports it alone, and gives nothing.
-    #[inline(always)]
-    fn find_or_begin(&mut self, seen: Seen<'_>, sink: &mut impl RecordSink) -> Option<u32> {
-        let packet = seen.packet;
-        let hash = packet.hash;
-        // Full, or empty: one branch for both.
-        if self.live().wrapping_sub(1) >= self.max_flows - 1 {
-            let holds = |slot| holds(&self.entries, &self.pairs, slot, seen);
-            if let Some(slot) = self.index.find(hash, holds) {
-                return Some(slot);
-            }
-            self.make_ready(packet.clock, sink);
-        }
-        if self.is_flooded && self.is_short_enough(packet) {
-            self.find_or_begin_in::<true>(seen, sink)
-        } else {
-            self.find_or_begin_in::<false>(seen, sink)
-        }
-    }
-
-    /// [`FlowTable::find_or_begin`] in a table that has room, in a short entry or a whole one.
-    #[inline(always)]
-    fn find_or_begin_in<const SHORT: bool>(
-        &mut self,
-        seen: Seen<'_>,
-        sink: &mut impl RecordSink,
-    ) -> Option<u32> {
-        let packet = seen.packet;
-        let vacancy = self.vacancy::<SHORT>();
-        let Vacancy { slot, is_fresh } = vacancy;
-        let holds = |slot| holds(&self.entries, &self.pairs, slot, seen);
-        match self.index.find_or_insert(packet.hash, slot, holds) {
-            Ok(None) => {}
-            Ok(Some(slot)) => return Some(slot),
-            Err(_) => {
-                self.report_alone(seen, sink);
-                return None;
-            }
-        }
-        let timer = self.take::<SHORT>(vacancy);
-        if SHORT {
-            self.begin_timed::<true>(slot, packet, timer, false);
-            return None;
-        }
-        if packet.is_ipv6() {
-            self.pairs.as_mut_slice()[line(slot)] = seen.pair();
-            self.used_ipv6 += u32::from(is_fresh);
-        }
-        self.begin_in(slot, packet, timer, sink);
-        None
-    }
-
-    /// Asks for what will be written for the first time some Flows after the fresh one in `slot`: the processor's own look-ahead
-    /// begins anew with each page.
-    #[inline(always)]
-    fn ask_for_fresh(&mut self, slot: u32) {
-        prefetch_behind_to_write::<_, FRESH_AHEAD>(self.entries.whole_mut(slot));
-        self.index.ask_for_fresh(slot);
-    }
-
-    /// Sees whether most packets begin Flows: then few of those to come will be looked up again.
-    #[cold]
-    #[inline(never)]
-    fn look_for_flood(&mut self) {
-        let packets = self.metered - std::mem::replace(&mut self.metered_before, self.metered);
-        let begun = std::mem::take(&mut self.begun);
-        self.set_flooded(self.used > 0 && packets < 2 * begun);
-    }
-
-    fn set_flooded(&mut self, flooded: bool) {
-        if flooded != std::mem::replace(&mut self.is_flooded, flooded) {
-            // The first few stay in small ones: a little traffic needs no more.
-            self.use_huge_pages(self.used.max(1), !flooded);
-        }
-    }
-
     /// Whether the lines from this one on are to be in huge pages.
     fn use_huge_pages(&self, from: u32, huge: bool) {
         self.entries.region().use_huge_pages(from as usize, huge);
         self.pairs.use_huge_pages(from as usize, huge);
         self.index.hashes().use_huge_pages(from as usize, huge);
-    }
-
-    /// Makes a table that is full or empty ready for one more Flow.
-    #[cold]
-    #[inline(never)]
-    fn make_ready(&mut self, clock: Timestamp, sink: &mut impl RecordSink) {
-        if self.live() >= self.max_flows {
-            self.make_room(clock, sink);
-        }
-        if self.live() == 0 && self.wheel.soonest().is_none() {
-            self.wheel.restart(clock.nanos());
-        }
-    }
-
-    /// Begins a Flow in a whole entry whose slot has a timer at the place `timer`.
-    #[inline(always)]
-    fn begin_in(&mut self, slot: u32, packet: &Observation, timer: Place, sink: &mut impl RecordSink) {
-        let closing = packet.tcp_flags & (tcp_flags::FIN | tcp_flags::RST) != 0;
-        if closing && self.deadlines.ends_at_once() {
-            self.entries.whole_mut(slot).begin(packet, timer);
-            return self.end(slot, EndReason::End, packet.clock, sink);
-        }
-        self.begin_timed::<false>(slot, packet, timer, closing);
-    }
-
-    /// [`FlowTable::begin_in`], or in a short entry, for a Flow that does not end at once; `closing` says whether it will soon.
-    #[inline(always)]
-    fn begin_timed<const SHORT: bool>(
-        &mut self,
-        slot: u32,
-        packet: &Observation,
-        timer: Place,
-        closing: bool,
-    ) {
-        self.begun += 1;
-        let tick = self.wheel.tick(packet.timestamp.nanos() + self.deadlines.of_one_packet(closing));
-        let is_sooner = self.wheel.is_sooner(tick, timer);
-        let timer = if is_sooner { tick.place() } else { timer };
-        if SHORT {
-            self.entries.head_mut(slot).begin(packet, timer);
-        } else {
-            self.entries.whole_mut(slot).begin(packet, timer);
-        }
-        if is_sooner {
-            self.wheel.insert(tick, slot);
-        }
     }
 
     /// Sees to it that the timer that counts comes up no later than the deadline, ns.

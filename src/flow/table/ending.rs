@@ -89,6 +89,14 @@ impl FlowTable {
         self.free(slot, self.entries.head(slot).is_short());
     }
 
+    /// Frees a slot, whose entry is short or not.
+    #[inline(always)]
+    pub(super) fn free(&mut self, slot: u32, is_short: bool) {
+        let free = if is_short { &mut self.free_short } else { &mut self.free };
+        let next = std::mem::replace(free, slot);
+        self.entries.head_mut(slot).free(next);
+    }
+
     /// Ends the Flows whose deadline `clock` has reached, save those of the last ticks of the wheel.
     pub fn expire(&mut self, clock: Timestamp, sink: &mut impl RecordSink) {
         let mut taken = Taken::default();

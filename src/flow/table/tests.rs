@@ -4,7 +4,10 @@ mod room;
 
 use super::*;
 use crate::decode::{Fragment, IpVersion, Packet};
+use crate::flow::slot::SECOND;
+use crate::flow::wheel::NO_TIMER;
 use crate::flow::{ClockStep, FlowRecord, KeyHasher, ObservationClock};
+use crate::time::Timestamp;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::time::Duration;
