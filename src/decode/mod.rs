@@ -3,13 +3,14 @@
 //! The octets are the network's: nothing here fails loudly, allocates or panics, whatever they are. What is sound is
 //! kept: a packet whose transport header was cut off is metered without ports, not refused.
 //!
-//! The layers are walked in the order they are met: `link` down to the IP header, `network` through it and its
-//! extension headers, `transport` for ports and flags. A later fragment carries no ports; [`FragmentTable`] gives it
-//! those of the first one.
+//! What nearly every packet is, `plain` reads at once. Of any other the layers are walked in the order they are met: `link`
+//! down to the IP header, `network` through it and its extension headers, `transport` for ports and flags. A later fragment
+//! carries no ports; [`FragmentTable`] gives it those of the first one.
 
 mod fragment;
 mod link;
 mod network;
+mod plain;
 mod transport;
 
 #[cfg(test)]
@@ -264,7 +265,7 @@ pub fn decode(frame: &Frame<'_>) -> Result<Packet, Ignored> {
 #[inline(always)] // the frame is then never put together in memory
 pub fn decode_into<P: Place>(frame: &Frame<'_>, place: impl FnOnce() -> P) -> Result<P::Put, Ignored> {
     if frame.link_type == LinkType::ETHERNET
-        && let Some(packet) = network::plain::<false>(frame, frame.data, NO_VLAN)
+        && let Some(packet) = plain::read::<false>(frame, frame.data, NO_VLAN)
     {
         return Ok(packet.put_into(place()));
     }
@@ -288,7 +289,7 @@ fn decode_other<P: Place>(
     if link_type == LinkType::ETHERNET {
         let frame = &Frame { timestamp, wire_length, link_type, interface, data };
         let (vlan, untagged) = link::one_tag(data).unwrap_or((NO_VLAN, data));
-        if let Some(packet) = network::plain::<true>(frame, untagged, vlan) {
+        if let Some(packet) = plain::read::<true>(frame, untagged, vlan) {
             return Ok(packet.put_into(place));
         }
     }
@@ -377,7 +378,7 @@ mod tests {
         }
     }
 
-    /// Without the short ways of `network::plain`.
+    /// Without the short ways of `plain`.
     fn decode_slowly(frame: &Frame<'_>) -> Result<Packet, Ignored> {
         let mut packet = Packet::default();
         decode_any(frame, &mut packet)?;
