@@ -168,7 +168,7 @@ pub(super) fn which_equal(numbers: &[u16; 16], number: u16) -> u32 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     #[test]
@@ -192,7 +192,7 @@ mod tests {
 
     /// How many of the pages that begin at this address are in memory.
     #[cfg(target_os = "linux")]
-    fn resident(address: usize, pages: usize) -> usize {
+    pub(crate) fn resident(address: usize, pages: usize) -> usize {
         use std::io::{Read, Seek, SeekFrom};
         let mut pagemap = std::fs::File::open("/proc/self/pagemap").unwrap();
         pagemap.seek(SeekFrom::Start((address / PAGE * 8) as u64)).unwrap();

@@ -19,7 +19,7 @@ mod entry;
 pub mod expiry;
 mod index;
 pub mod key;
-mod memory;
+pub(crate) mod memory;
 pub mod observation;
 pub mod record;
 mod slot;
