@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{CommandFactory, Parser};
-use flowtap::capture::file::{CaptureFiles, left_out};
+use flowtap::capture::file::{CaptureFiles, UpcomingWindows, left_out};
 use flowtap::capture::live::{LiveError, interfaces};
 use flowtap::cli::{Cli, Command, Generated, Summary};
 use flowtap::collect::print::{Printer, files_in};
@@ -158,7 +158,7 @@ fn read(mut config: ReadConfig, quiet: bool, usage: &Usage) -> Outcome {
     }
     let mut run = Run::open(&config.meter);
     drop(fifos);
-    let mut pipeline = run.start(&config.meter)?;
+    let mut pipeline = run.start(&config.meter, files.upcoming())?;
     answer(requests, pipeline.gauges())?;
     let mut progress = Progress::new(!quiet && std::io::stderr().is_terminal(), files.octets_total());
     let has_to_end = || stop.is_asked() || run.nobody_listens();
@@ -331,8 +331,8 @@ impl Run {
     }
 
     /// Starts the pipeline; also where no destination could be opened, as with collectors that cannot be reached.
-    fn start(&mut self, config: &MeterConfig) -> Result<Pipeline, PipelineError> {
-        Pipeline::start(config.pipeline, std::mem::take(&mut self.destinations))
+    fn start(&mut self, config: &MeterConfig, upcoming: UpcomingWindows) -> Result<Pipeline, PipelineError> {
+        Pipeline::start(config.pipeline, std::mem::take(&mut self.destinations), Some(upcoming))
     }
 
     /// Whether every record would go to a pipe that nobody reads any more.

@@ -140,7 +140,7 @@ mod tests {
                 clock: ExporterClock::Packet,
             };
             let options = PipelineOptions { layout, table, live: false };
-            let mut pipeline = Pipeline::start(options, vec![destination]).unwrap();
+            let mut pipeline = Pipeline::start(options, vec![destination], None).unwrap();
             let mut files = CaptureFiles::open(&[pipe], &FileOptions::default()).unwrap();
             read_all(&mut files, &mut pipeline, || false, |_, _| {});
             assert!(writer.join().unwrap().is_some(), "{layout:?}: no record of {MOST} packets");
@@ -182,7 +182,7 @@ mod tests {
                 clock: ExporterClock::Packet,
             };
             let options = PipelineOptions { layout, table, live: false };
-            let mut pipeline = Pipeline::start(options, vec![destination]).unwrap();
+            let mut pipeline = Pipeline::start(options, vec![destination], None).unwrap();
             let mut files = CaptureFiles::open(&[pipe], &FileOptions::default()).unwrap();
             read_all(&mut files, &mut pipeline, || false, |_, _| {});
             let _ = tell.send(());

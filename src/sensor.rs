@@ -171,7 +171,7 @@ impl Sensor {
         let board = Board::new(names, stop.clone());
         let logs: Vec<Option<FrameLog>> =
             captures.iter().map(|one| write.as_ref().map(|file| file.log(one.interface()))).collect();
-        let (backend, intakes) = Backend::start(options, captures.len(), destinations)?;
+        let (backend, intakes) = Backend::start(options, captures.len(), destinations, None)?;
         let mut supervisor = Supervisor { board: &board, attendant, statistics_interval, backend: &backend };
         let (ended, drops) = supervisor.run(&mut captures, intakes, logs)?;
         let mut report = backend.finish(ended)?;

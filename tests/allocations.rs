@@ -208,7 +208,7 @@ fn start(layout: pipeline::Layout) -> Pipeline {
         .collect();
     // Statistics, which come by the minute, allocate; they are neither a packet's nor a record's.
     let table = TableOptions { timeouts: Timeouts::default(), max_flows: 10_000 };
-    Pipeline::start(PipelineOptions { layout, table, live: false }, destinations).expect("threads")
+    Pipeline::start(PipelineOptions { layout, table, live: false }, destinations, None).expect("threads")
 }
 
 /// Runs the workload through a pipeline and gives the allocations of the calling thread once warm, and the packets they

@@ -53,7 +53,7 @@ fn meter(path: &Path) -> RunReport {
         exporter: Box::new(Sum::default()),
         clock: ExporterClock::Packet,
     };
-    let mut pipeline = Pipeline::start(options, vec![destination]).expect("a small table");
+    let mut pipeline = Pipeline::start(options, vec![destination], None).expect("a small table");
     while let Some(frames) = files.next_run() {
         pipeline.frames(frames);
     }

@@ -10,7 +10,8 @@
 //! tables, the exporters flush and close. With no shards all of it happens on the calling thread, without a channel; with one,
 //! its exporters run on its thread if all are light ([`crate::export::Exporter::is_light`]), and it hashes the packets as long as
 //! it has less to do than the intake. An intake that has less to do than its shard has the kernel find the memory that the
-//! shard's table will use next ([`crate::flow::upcoming`]).
+//! shard's table will use next ([`crate::flow::upcoming`]); a shard that has less to do than the intake has it map what of a file is read
+//! next ([`UpcomingWindows`]).
 //!
 //! Each thread that reads frames has an [`Intake`]; what is behind all of them is the [`Backend`]. Files are read by one
 //! thread, and [`Pipeline`] is both. How several intakes share the shards is told in `pipeline/several.rs`.
@@ -35,6 +36,7 @@ use self::intake::{Decoder, Sharded, Stage};
 use self::meter::{Inline, Meter};
 use self::shards::Threads;
 use crate::capture::Frame;
+use crate::capture::file::UpcomingWindows;
 use crate::export::MeteringStatistics;
 use crate::flow::observation::DEALT;
 use crate::flow::{KeyHasher, ObservationClock, Observations, TableError, TableOptions};
@@ -179,15 +181,16 @@ pub struct Backend {
 }
 
 impl Pipeline {
-    /// Makes the tables and starts the threads.
+    /// Makes the tables and starts the threads; shards that wait make ready what is `upcoming` of the files.
     ///
     /// # Errors
     /// When the memory or the threads cannot be had.
     pub fn start(
         options: PipelineOptions,
         destinations: Vec<Destination>,
+        upcoming: Option<UpcomingWindows>,
     ) -> Result<Pipeline, PipelineError> {
-        let (backend, mut intakes) = Backend::start(options, 1, destinations)?;
+        let (backend, mut intakes) = Backend::start(options, 1, destinations, upcoming)?;
         let intake = intakes.pop().expect("as many as asked for, one");
         Ok(Pipeline { intake, backend })
     }
@@ -238,6 +241,7 @@ impl Backend {
         options: PipelineOptions,
         intakes: usize,
         destinations: Vec<Destination>,
+        upcoming: Option<UpcomingWindows>,
     ) -> Result<(Backend, Vec<Intake>), PipelineError> {
         let tables = options.layout.tables();
         let layout = if intakes == 1 { options.layout } else { Layout::Shards(tables) };
@@ -259,12 +263,12 @@ impl Backend {
                     && destinations.iter().all(|destination| destination.exporter.is_light()) =>
             {
                 let inline = Inline::new(meter(0)?, destinations, options.live);
-                let (threads, lane) = Threads::start_one(inline, hasher.clone())?;
+                let (threads, lane) = Threads::start_one(inline, hasher.clone(), upcoming)?;
                 (threads, vec![Stage::Sharded(Sharded::new(vec![lane]))])
             }
             Layout::Shards(_) => {
                 let meters = (0..tables).map(meter).collect::<Result<Vec<_>, _>>()?;
-                let (threads, lanes) = Threads::start(meters, destinations, &gauges, options.live)?;
+                let (threads, lanes) = Threads::start(meters, destinations, &gauges, options.live, upcoming)?;
                 let stage = |lanes| Stage::Sharded(Sharded::new(lanes));
                 (threads, lanes.into_iter().map(stage).collect())
             }

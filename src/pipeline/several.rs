@@ -257,7 +257,7 @@ mod tests {
     fn two(shards: usize) -> (Backend, Intake, Intake) {
         let table = TableOptions { timeouts: crate::flow::Timeouts::default(), max_flows: 1000 };
         let options = PipelineOptions { layout: Layout::Shards(shards), table, live: true };
-        let (backend, mut intakes) = Backend::start(options, 2, Vec::new()).unwrap();
+        let (backend, mut intakes) = Backend::start(options, 2, Vec::new(), None).unwrap();
         let second = intakes.pop().unwrap();
         (backend, intakes.pop().unwrap(), second)
     }

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 
 use super::exporters::{Destination, ExporterThreads, RecordLane};
 use super::meter::{Inline, Meter, RecordSlots};
 use super::several::{Heard, Sweep};
 use super::{BATCH, Batch, BatchEnd, Moment, PipelineError, spawn};
+use crate::capture::file::UpcomingWindows;
 use crate::export::MeteringStatistics;
 use crate::flow::{KeyHasher, Observations, UpcomingMemory};
 use crate::gauges::{Gauges, ShardGauges};
@@ -76,7 +77,7 @@ fn to_shard(intakes: usize, meter: &Meter) -> (Vec<Lane>, FromIntakes) {
         gauges: Arc::clone(&meter.gauges),
     };
     let lanes = (0..intakes).map(lane).collect();
-    (lanes, FromIntakes { from, give_back, empty: Vec::with_capacity(GIVEN_BACK) })
+    (lanes, FromIntakes { from, give_back, empty: Vec::with_capacity(GIVEN_BACK), upcoming: None })
 }
 
 /// A shard's end of the channels.
@@ -85,6 +86,8 @@ struct FromIntakes {
     give_back: Sender<Observations>,
     /// Done with, and not given back yet.
     empty: Vec<Observations>,
+    /// What this shard makes ready for the intake while it waits for it.
+    upcoming: Option<UpcomingWindows>,
 }
 
 impl FromIntakes {
@@ -92,6 +95,13 @@ impl FromIntakes {
     fn next(&mut self) -> Option<Batch> {
         self.from.try_recv().ok().or_else(|| {
             self.give_back();
+            // The intake has more to do than this shard, which helps it.
+            while self.upcoming.as_mut().is_some_and(UpcomingWindows::make_ready) {
+                match self.from.try_recv() {
+                    Err(TryRecvError::Empty) => {}
+                    batch => return batch.ok(),
+                }
+            }
             self.from.recv().ok()
         })
     }
@@ -114,8 +124,13 @@ impl FromIntakes {
 
 impl Threads {
     /// Starts the thread of a single shard with its exporters on it, for one intake.
-    pub fn start_one(inline: Inline, hasher: KeyHasher) -> Result<(Threads, Lane), PipelineError> {
+    pub fn start_one(
+        inline: Inline,
+        hasher: KeyHasher,
+        upcoming: Option<UpcomingWindows>,
+    ) -> Result<(Threads, Lane), PipelineError> {
         let (mut lanes, from) = to_shard(1, &inline.meter);
+        let from = FromIntakes { upcoming, ..from };
         let lane = lanes.pop().expect("as many as intakes, one");
         let lane = Lane { hashes: true, together: WOKEN_FOR, ..lane };
         let shard = spawn("shard 0".to_string(), move || run_one_shard(inline, &hasher, from))?;
@@ -128,6 +143,7 @@ impl Threads {
         destinations: Vec<Destination>,
         gauges: &Gauges,
         live: bool,
+        upcoming: Option<UpcomingWindows>,
     ) -> Result<(Threads, Vec<Vec<Lane>>), PipelineError> {
         let intakes = gauges.intakes.len();
         let (exporters, out) = ExporterThreads::start(destinations, gauges)?;
@@ -138,6 +154,7 @@ impl Threads {
             for (lanes, lane) in lanes.iter_mut().zip(to_it) {
                 lanes.push(lane);
             }
+            let from = FromIntakes { upcoming: upcoming.clone(), ..from };
             let (out, heard) = (out.clone(), Heard::new(intakes));
             shards.push(spawn(format!("shard {number}"), move || {
                 (run_shard(meter, heard, from, &out, live), Vec::new())
@@ -267,7 +284,10 @@ fn run_one_shard(
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use super::*;
+    use crate::capture::file::{CaptureFiles, FileOptions};
     use crate::decode::IpVersion;
     use crate::flow::observation::DEALT;
     use crate::flow::table::tests::{packet, seconds};
@@ -360,6 +380,35 @@ mod tests {
             busy.look(BatchEnd::Dry);
             assert_eq!(busy.given[table].0 as u64, busy.nanos);
             assert_eq!(busy.given.map(|(_, clock)| clock), [busy.now().clock; TABLES]);
+        }
+    }
+
+    #[test]
+    fn a_shard_that_waits_makes_ready_what_the_intake_reads_next() {
+        let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
+        let records = 100 * BATCH;
+        let mut header = vec![0xD4, 0xC3, 0xB2, 0xA1, 2, 0, 4, 0];
+        header.extend([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 0, 1, 0, 0, 0]);
+        let record: Vec<u8> =
+            [0, 0, 80, 80].iter().flat_map(|&octet| [octet, 0, 0, 0]).chain([0; 80]).collect();
+        file.write_all(&[header, record.repeat(records)].concat()).expect("room for it");
+        let mut files = CaptureFiles::open(&[file.path().to_path_buf()], &FileOptions::default()).unwrap();
+        let meter = Meter::new(&TableOptions { timeouts: seconds(60, 15, 1), max_flows: 8 }, &Arc::default());
+        let (mut lanes, from) = to_shard(1, &meter.unwrap());
+        let mut from = FromIntakes { upcoming: Some(files.upcoming()), ..from };
+        let is_begun = |from: &FromIntakes| from.upcoming.as_ref().is_some_and(UpcomingWindows::is_begun);
+        // Past what is read before the file is mapped; the rest is ahead.
+        for _ in 0..records / 4 / 64 {
+            assert!(files.next_run().is_some());
+        }
+        let (nothing, now) = (&mut Observations::with_capacity(0), Moment::default());
+        lanes[0].send(nothing, now, BatchEnd::More, &MeteringStatistics::default());
+        assert!(from.next().is_some());
+        assert!(!is_begun(&from), "a batch was waiting");
+        drop(lanes);
+        assert!(from.next().is_none());
+        if cfg!(all(target_os = "linux", target_arch = "x86_64")) {
+            assert!(is_begun(&from));
         }
     }
 

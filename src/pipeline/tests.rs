@@ -67,7 +67,7 @@ fn run_to(
     };
     let table = TableOptions { timeouts, max_flows: 10_000 };
     let options = PipelineOptions { layout, table, live: false };
-    let mut pipeline = Pipeline::start(options, vec![destination]).unwrap();
+    let mut pipeline = Pipeline::start(options, vec![destination], None).unwrap();
     // Runs of one frame and of many, longer than what a batch has room for; in each a frame that is ignored.
     let (mut left, mut length) = (packets, 1);
     while !left.is_empty() {

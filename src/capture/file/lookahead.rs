@@ -9,6 +9,10 @@
 //! Reading from the mapping itself saves the copy too, some 3 to 5 ns more a frame of 80 octets, and was rejected for these two.
 //! A page of 4 KiB is mapped and unmapped for some 200 to 300 ns, one of a large folio for 150, a large page of 512 of them for
 //! some µs; the copy of one that no cache holds takes 400 ns longer than of one that the second does.
+//! That is a fifth of the time of who reads a file of small pages, so others who have nothing else to do take it over
+//! ([`UpcomingWindows`]): a window ahead, and the window behind. Who reads does itself what nobody has begun, as where there
+//! are no others, and goes without where somebody is at it. A thread for that alone was rejected: on two cores it gets in the way
+//! of the two that are there, and where the table is what takes the time there is nothing to win.
 //! Where something of this is not to be had, the file is read as it would be without.
 //!
 //! What has been read, from whatever source, is asked for a second time shortly before it is walked over ([`bring_near`]).
@@ -17,21 +21,28 @@
 #![cfg_attr(not(all(target_os = "linux", target_arch = "x86_64")), allow(dead_code))]
 
 use std::fs::File;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::ops::Range;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crossbeam_channel::{Receiver, Sender, bounded};
 use memmap2::Mmap;
 
 use crate::prefetch::{CACHE_LINE, prefetch, prefetch_to_second_cache};
 
 /// Octets of an open file mapped at once: few mappings for a long file, since each that ends makes every thread forget where
-/// its memory is; and no more of it counted as this process's memory.
-const WINDOW: usize = 16 << 20;
+/// its memory is; and no more of it counted as this process's memory, twice where the next one is made ready meanwhile.
+const WINDOW: usize = 8 << 20;
 /// Octets that a window's pages are asked for in, and a multiple of which it begins at: a page of the largest kind that
 /// a page cache is made of is then one page here too, and many small ones cost less at once than a few at a time.
 const PIECE: usize = 2 << 20;
 /// Octets around a page that the kernel maps with it, as far as they are in the page cache, from a multiple of that on: its
 /// `fault_around_bytes`. Where they are set to fewer, as for debugging, the others are asked for in vain.
 const AROUND: usize = 64 << 10;
+/// Pieces of a window.
+const PIECES: usize = WINDOW / PIECE;
+/// Windows that may wait to be made ready or to be unmapped: those behind also count as this process's memory.
+const MOST_WAITING: usize = 4;
 /// Files looked ahead in at once: both directions of a line or two, each in a file of its own. What is asked for must
 /// stay in the second cache, of 1 or 2 MiB, until it is read, and it is a buffer a file.
 const MOST_FILES: usize = 4;
@@ -41,11 +52,21 @@ pub(super) type Identity = (u64, u64);
 /// The files that are being read, of all that are open: the last [`MOST_FILES`] that were read from. With more of them
 /// taking turns none is looked ahead in, rather than each mapped anew at every turn.
 #[derive(Clone, Default)]
-pub(super) struct Lookahead(Arc<Mutex<Vec<Reading>>>);
+pub(super) struct Lookahead(Arc<Mutex<Files>>);
+
+#[derive(Default)]
+struct Files {
+    /// The one that was read from last first.
+    recent: Vec<Reading>,
+    /// The way of windows to [`UpcomingWindows`], if there are any.
+    helpers: Option<Sender<Arc<Window>>>,
+}
 
 struct Reading {
     file: Identity,
-    window: Option<Window>,
+    window: Option<Arc<Window>>,
+    /// The one behind it, where somebody else makes it ready.
+    next: Option<Arc<Window>>,
     given_up: bool,
 }
 
@@ -53,20 +74,36 @@ struct Reading {
 struct Window {
     from: u64,
     map: Mmap,
-    /// Octets whose pages have been asked for.
-    populated: usize,
-    /// A whole piece was refused: the file ends in it.
-    ends: bool,
+    pieces: [Piece; PIECES],
+}
+
+/// How far the pages of a piece have come: one of the following.
+#[derive(Default)]
+struct Piece(AtomicU8);
+
+const UNTOUCHED: u8 = 0;
+/// Somebody is mapping them.
+const IN_WORK: u8 = 1;
+const READY: u8 = 2;
+/// The file ends in it.
+const REFUSED: u8 = 3;
+
+/// The octets that are read next.
+enum Stretch {
+    At(usize),
+    /// Somebody is mapping them: those behind may be ready.
+    InWork,
 }
 
 impl Lookahead {
     /// The address of the octet of `file` at `position`, where the `length` from there on are mapped; none if that cannot
-    /// be done, as for the last octets of a file, or if it is not one of the few that were read from last.
+    /// be done, as for the last octets of a file, or is being done, or if it is not one of the few that were read from last.
     pub fn address(&self, identity: Identity, file: &File, position: u64, length: usize) -> Option<usize> {
-        let mut recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut files = self.files();
+        let Files { recent, helpers } = &mut *files;
         let Some(place) = recent.iter().position(|reading| reading.file == identity) else {
             recent.truncate(MOST_FILES - 1);
-            recent.insert(0, Reading { file: identity, window: None, given_up: false });
+            recent.insert(0, Reading { file: identity, window: None, next: None, given_up: false });
             return None;
         };
         recent[..=place].rotate_right(1);
@@ -74,52 +111,165 @@ impl Lookahead {
         if reading.given_up {
             return None;
         }
-        let address;
-        (reading.window, address) = Window::over(reading.window.take(), file, position, length).unzip();
-        reading.given_up = address.is_none();
-        address
+        match reading.stretch(file, position, length, helpers.as_ref()) {
+            Some(Stretch::At(address)) => Some(address),
+            Some(Stretch::InWork) => None,
+            None => {
+                (reading.window, reading.next, reading.given_up) = (None, None, true);
+                None
+            }
+        }
     }
 
     /// The file is not being read for now.
     pub fn close(&self, identity: Identity) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|reading| reading.file != identity);
+        self.files().recent.retain(|reading| reading.file != identity);
+    }
+
+    /// What others can do of the work from now on.
+    pub fn upcoming(&self) -> UpcomingWindows {
+        let (to, waiting) = bounded(MOST_WAITING);
+        self.files().helpers = Some(to);
+        UpcomingWindows { waiting, current: None }
+    }
+
+    fn files(&self) -> MutexGuard<'_, Files> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Reading {
+    /// The `length` octets at `position`, in the window, the next one or another; none if they cannot be mapped.
+    fn stretch(
+        &mut self,
+        file: &File,
+        position: u64,
+        length: usize,
+        helpers: Option<&Sender<Arc<Window>>>,
+    ) -> Option<Stretch> {
+        let hand_over = |window| {
+            if let Some(helpers) = helpers {
+                // What there is no room for is left to this thread.
+                let _ = helpers.try_send(window);
+            }
+        };
+        let is_inside = |window: &mut Arc<Window>| window.inside(position, length).is_some();
+        let window = match self.window.take_if(is_inside) {
+            Some(window) => window,
+            None => {
+                // Unmapped by whoever lets go of it last.
+                if let Some(last) = self.window.take() {
+                    hand_over(last);
+                }
+                let window = match self.next.take_if(is_inside) {
+                    Some(next) => next,
+                    None => {
+                        let window = Arc::new(Window::map(file, position - position % PIECE as u64)?);
+                        hand_over(Arc::clone(&window));
+                        window
+                    }
+                };
+                let end = window.from + WINDOW as u64;
+                if helpers.is_some() && file.metadata().is_ok_and(|metadata| metadata.len() > end) {
+                    let next = Arc::new(Window::map(file, end)?);
+                    hand_over(Arc::clone(&next));
+                    self.next = Some(next);
+                }
+                window
+            }
+        };
+        let stretch = window.stretch(position, length);
+        self.window = Some(window);
+        stretch
     }
 }
 
 impl Window {
-    /// The window that the `length` octets at `position` lie in, `kept` or another, and the address of the first of them.
     #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
-    fn over(kept: Option<Window>, file: &File, position: u64, length: usize) -> Option<(Window, usize)> {
-        let inside = |from: u64| {
-            let at = usize::try_from(position.checked_sub(from)?).ok()?;
-            Some((at, at.checked_add(length).filter(|&end| end <= WINDOW)?))
-        };
-        let mut window = match kept.filter(|window| inside(window.from).is_some()) {
-            Some(window) => window,
-            None => {
-                let from = position - position % PIECE as u64;
-                // SAFETY: whoever changes the file changes the mapped octets, which nothing here ever reads.
-                let map = unsafe { memmap2::MmapOptions::new().offset(from).len(WINDOW).map(file) }.ok()?;
-                Window { from, map, populated: 0, ends: false }
-            }
-        };
-        let (at, end) = inside(window.from)?;
-        if end > window.populated {
-            // A page that is not in the table of this process is not asked for either. Refused where the file ends before.
-            let first = at.max(window.populated);
-            let populate = |end: usize| populate(&window.map, first, end).map(|()| end);
-            let piece = end.next_multiple_of(PIECE).min(WINDOW);
-            let whole = if window.ends { None } else { populate(piece) };
-            window.ends = whole.is_none();
-            window.populated = whole.or_else(|| populate(end))?;
-        }
-        let address = window.map.as_ptr().addr() + at;
-        Some((window, address))
+    fn map(file: &File, from: u64) -> Option<Window> {
+        // SAFETY: whoever changes the file changes the mapped octets, which nothing here ever reads.
+        let map = unsafe { memmap2::MmapOptions::new().offset(from).len(WINDOW).map(file) }.ok()?;
+        Some(Window { from, map, pieces: Default::default() })
     }
 
     #[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
-    fn over(_: Option<Window>, _: &File, _: u64, _: usize) -> Option<(Window, usize)> {
+    fn map(_: &File, _: u64) -> Option<Window> {
         None
+    }
+
+    /// Where the `length` octets of the file at `position` lie in it; none if not all do.
+    fn inside(&self, position: u64, length: usize) -> Option<Range<usize>> {
+        let at = usize::try_from(position.checked_sub(self.from)?).ok()?;
+        let end = at.checked_add(length).filter(|&end| end <= WINDOW)?;
+        Some(at..end)
+    }
+
+    /// The `length` octets at `position`, whose pages are mapped if nobody has begun to: a page that is not in the table of this
+    /// process is not asked for either. None if they are not in it, or the file ends before.
+    fn stretch(&self, position: u64, length: usize) -> Option<Stretch> {
+        let Range { start, end } = self.inside(position, length)?;
+        for piece in start / PIECE..end.div_ceil(PIECE) {
+            match self.make_ready(piece) {
+                READY => {}
+                IN_WORK => return Some(Stretch::InWork),
+                _ => {
+                    populate(&self.map, start, end)?;
+                    break;
+                }
+            }
+        }
+        Some(Stretch::At(self.map.as_ptr().addr() + start))
+    }
+
+    /// Maps the pages of a piece, if nobody has begun to; how far they are then.
+    fn make_ready(&self, piece: usize) -> u8 {
+        let Piece(state) = &self.pieces[piece];
+        // Nothing is read by way of what is mapped, so nothing has to be seen before it.
+        match state.compare_exchange(UNTOUCHED, IN_WORK, Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => {
+                let done = populate(&self.map, piece * PIECE, (piece + 1) * PIECE);
+                let done = if done.is_some() { READY } else { REFUSED };
+                state.store(done, Ordering::Relaxed);
+                done
+            }
+            Err(state) => state,
+        }
+    }
+
+    /// The first of its pieces that nobody has begun to map.
+    fn untouched(&self) -> Option<usize> {
+        self.pieces.iter().position(|Piece(state)| state.load(Ordering::Relaxed) == UNTOUCHED)
+    }
+}
+
+/// Windows of the files that are being read, to be made ready before they are read and to be unmapped behind: for threads that
+/// have nothing else to do.
+#[derive(Clone)]
+pub struct UpcomingWindows {
+    waiting: Receiver<Arc<Window>>,
+    /// The one in work.
+    current: Option<Arc<Window>>,
+}
+
+impl UpcomingWindows {
+    /// Makes a piece of them ready or unmaps one, which takes some tenths of a millisecond where the file is in memory; false
+    /// if nothing is to be done for now.
+    pub fn make_ready(&mut self) -> bool {
+        let Some(window) = self.current.take().or_else(|| self.waiting.try_recv().ok()) else { return false };
+        // One that is read no more ends here.
+        if Arc::strong_count(&window) > 1
+            && let Some(piece) = window.untouched()
+        {
+            window.make_ready(piece);
+            self.current = Some(window);
+        }
+        true
+    }
+
+    /// Whether one is in work.
+    #[cfg(test)]
+    pub fn is_begun(&self) -> bool {
+        self.current.is_some()
     }
 }
 
@@ -148,6 +298,11 @@ fn populate(map: &Mmap, from: usize, end: usize) -> Option<()> {
     }
     // Of what is asked for in one page's stead, the last may lie behind the end of the file.
     ask(end - 1, 1)
+}
+
+#[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
+fn populate(_: &Mmap, _: usize, _: usize) -> Option<()> {
+    None
 }
 
 /// How often the kernel has mapped something for this thread that was in memory; a number that stands still if it does not
@@ -232,12 +387,14 @@ mod tests {
         assert_eq!(lookahead.address(FILE, &file, 0, 65_536), None);
         for position in positions {
             let address = lookahead.address(FILE, &file, position, 65_536).expect("mapped");
-            let recent = lookahead.0.lock().unwrap();
-            let Window { from, map, populated, .. } = recent[0].window.as_ref().expect("mapped");
+            let files = lookahead.files();
+            let Window { from, map, pieces } = &**files.recent[0].window.as_ref().expect("mapped");
             let at = (position - from) as usize;
             assert_eq!(address, map.as_ptr().addr() + at);
             assert_eq!(map[at..at + 8], position.to_ne_bytes(), "at {position}");
-            assert!(at + 65_536 <= *populated && *populated <= WINDOW);
+            let last = (at + 65_535) / PIECE;
+            let is_whole = from + ((last + 1) * PIECE) as u64 <= length;
+            assert_eq!(pieces[last].0.load(Ordering::Relaxed), if is_whole { READY } else { REFUSED });
         }
     }
 
@@ -262,6 +419,85 @@ mod tests {
         assert_eq!(resident(address, (PIECE - position) / PAGE), (PIECE - position) / PAGE);
     }
 
+    /// A file of so many windows and one octet.
+    fn long(windows: usize) -> File {
+        let file = tempfile::tempfile().expect("a temporary file");
+        file.set_len((windows * WINDOW + 1) as u64).expect("a file may have holes");
+        file
+    }
+
+    fn window(lookahead: &Lookahead) -> Arc<Window> {
+        Arc::clone(lookahead.files().recent[0].window.as_ref().expect("mapped"))
+    }
+
+    #[test]
+    fn others_make_the_next_window_ready_and_unmap_the_last() {
+        if !possible() {
+            return;
+        }
+        let (file, lookahead) = (long(2), Lookahead::default());
+        let mut upcoming = lookahead.upcoming();
+        assert!(!upcoming.make_ready(), "nothing is read");
+        assert_eq!(lookahead.address(FILE, &file, 0, 65_536), None);
+        assert!(lookahead.address(FILE, &file, 0, 65_536).is_some());
+        let first = Arc::downgrade(&window(&lookahead));
+        // All pieces but the one that was read from, and a look at each window.
+        assert_eq!((0..100).filter(|_| upcoming.make_ready()).count(), 2 * PIECES - 1 + 2);
+        let next = Arc::clone(lookahead.files().recent[0].next.as_ref().expect("the file goes on"));
+        assert_eq!(next.from, WINDOW as u64);
+        assert!((0..PIECES).all(|piece| resident(next.map.as_ptr().addr() + piece * PIECE, 1) == 1));
+        drop(next);
+        // Read on there.
+        let address = lookahead.address(FILE, &file, WINDOW as u64, 65_536);
+        assert_eq!(address, Some(window(&lookahead).map.as_ptr().addr()));
+        assert_eq!(first.strong_count(), 1);
+        assert!(upcoming.make_ready());
+        assert_eq!(first.strong_count(), 0);
+        // What is behind them is one octet.
+        assert!(lookahead.files().recent[0].next.is_some());
+        while upcoming.make_ready() {}
+        assert_eq!(lookahead.address(FILE, &file, 2 * WINDOW as u64, 65_536), None);
+        assert!(lookahead.files().recent[0].given_up);
+    }
+
+    #[test]
+    fn what_others_do_not_begin_is_done_and_no_more_is_left_to_them_than_so_many_windows() {
+        if !possible() {
+            return;
+        }
+        let (file, lookahead) = (long(3 * MOST_WAITING), Lookahead::default());
+        let mut upcoming = lookahead.upcoming();
+        assert_eq!(lookahead.address(FILE, &file, 0, 65_536), None);
+        let windows: Vec<_> = (0..3 * MOST_WAITING * PIECES)
+            .map(|piece| {
+                assert!(lookahead.address(FILE, &file, (piece * PIECE) as u64, 65_536).is_some());
+                Arc::downgrade(&window(&lookahead))
+            })
+            .step_by(PIECES)
+            .collect();
+        let are_mapped = || windows.iter().filter(|window| window.strong_count() > 0).count();
+        assert!(are_mapped() <= MOST_WAITING + 1, "{}", are_mapped());
+        while upcoming.make_ready() {}
+        assert_eq!(are_mapped(), 1);
+        // There are no others any more.
+        drop(upcoming);
+        assert!(lookahead.address(FILE, &file, 0, 65_536).is_some());
+        assert_eq!(are_mapped(), 0);
+    }
+
+    #[test]
+    fn what_somebody_is_mapping_is_not_waited_for() {
+        if !possible() {
+            return;
+        }
+        let (file, lookahead) = (long(1), Lookahead::default());
+        assert_eq!(lookahead.address(FILE, &file, 0, 65_536), None);
+        assert!(lookahead.address(FILE, &file, 0, 65_536).is_some());
+        window(&lookahead).pieces[1].0.store(IN_WORK, Ordering::Relaxed);
+        assert_eq!(lookahead.address(FILE, &file, PIECE as u64, 65_536), None);
+        assert!(lookahead.address(FILE, &file, 2 * PIECE as u64, 65_536).is_some());
+    }
+
     #[test]
     fn only_the_files_that_were_read_last_are_mapped() {
         if !possible() {
@@ -279,7 +515,7 @@ mod tests {
             let (identity, file) = &files[number];
             lookahead.address(*identity, file, position, 65_536).is_some()
         };
-        let mapped = || lookahead.0.lock().unwrap().iter().filter(|reading| reading.window.is_some()).count();
+        let mapped = || lookahead.files().recent.iter().filter(|reading| reading.window.is_some()).count();
         // More in turn than there are windows: nobody's is taken for the next.
         for position in [0, 65_536, 131_072] {
             assert!((0..=MOST_FILES).all(|number| !address(number, position)));
@@ -309,7 +545,7 @@ mod tests {
         assert!(lookahead.address(FILE, &file, 0, 65_536).is_some());
         file.set_len(100_000).expect("a file may be cut off");
         assert_eq!(lookahead.address(FILE, &file, 65_536, 65_536), None);
-        assert!(lookahead.0.lock().unwrap()[0].window.is_none());
+        assert!(lookahead.files().recent[0].window.is_none());
         assert_eq!(lookahead.address(FILE, &file, 0, 1), None);
         ask_for(usize::MAX - 100, 1_000);
         ask_for(0, 1_000);
@@ -322,6 +558,6 @@ mod tests {
         let lookahead = Lookahead::default();
         assert_eq!(lookahead.address(FILE, &file, 0, WINDOW + 1), None);
         assert_eq!(lookahead.address(FILE, &file, 0, WINDOW + 1), None);
-        assert!(lookahead.0.lock().unwrap()[0].given_up);
+        assert!(lookahead.files().recent[0].given_up);
     }
 }

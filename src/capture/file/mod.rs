@@ -36,6 +36,7 @@ use self::buffer::Octets;
 use self::decompress::Permit;
 use self::input::Input;
 use self::lookahead::Lookahead;
+pub use self::lookahead::UpcomingWindows;
 use self::reader::{Head, Reader};
 use self::source::Progress;
 use crate::capture::filter::{Filter, FilterError};
@@ -216,6 +217,11 @@ impl CaptureFiles {
 
     fn fail(&mut self, path: &Path, reason: Reason) {
         self.failures.push(FileError { path: path.to_path_buf(), offset: None, decompressed: false, reason });
+    }
+
+    /// Part of the work of reading, for threads that have nothing else to do; without them it is done by who reads.
+    pub fn upcoming(&self) -> UpcomingWindows {
+        self.lookahead.upcoming()
     }
 
     /// The next frames, in order; none once all is read. Frames that the filter leaves out are counted and passed over; where it
