@@ -409,7 +409,8 @@ mod tests {
         // SAFETY: nothing reads the mapping.
         let map = unsafe { Mmap::map(&file) }.expect("it was possible");
         map.advise_range(memmap2::Advice::PopulateRead, PIECE, 1).expect("it was possible");
-        if resident(map.as_ptr().addr() + PIECE, AROUND / PAGE) < AROUND / PAGE {
+        // What a kernel is set to that nobody has set otherwise.
+        if resident(map.as_ptr().addr() + PIECE, 16) < 16 {
             return skip_even_in_ci("this kernel maps fewer pages around the one that is asked for");
         }
         let lookahead = Lookahead::default();
