@@ -396,9 +396,14 @@ impl<R: Read> MessageReader<R> {
         self.set_end = begin + length;
         match id {
             TEMPLATE_SET | OPTIONS_TEMPLATE_SET => {
-                while self.at < self.set_end {
+                // Zeros up to the end of the Set are padding, whose beginning is looked for once and not at each record.
+                let body = &self.message[self.at..self.set_end];
+                let records = body.iter().rposition(|octet| *octet != 0).map_or(0, |last| last + 1);
+                let records_end = self.at + records;
+                while self.at < records_end {
                     self.template_record(id)?;
                 }
+                self.at = self.set_end;
             }
             FIRST_DATA_SET.. => self.data_set(id),
             _ => self.skip_set(id, "which is reserved (RFC 7011 §3.3.2)"),
@@ -437,8 +442,7 @@ impl<R: Read> MessageReader<R> {
     /// A Template Record, an Options Template Record (§3.4) or the withdrawal of either (§8.1).
     fn template_record(&mut self, set_id: u16) -> Result<(), ReadError> {
         let begin = self.at;
-        let left = &self.message[begin..self.set_end];
-        if left.len() < 4 || left.iter().all(|octet| *octet == 0) {
+        if self.set_end - begin < 4 {
             self.at = self.set_end; // padding
             return Ok(());
         }

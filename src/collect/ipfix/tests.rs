@@ -255,6 +255,16 @@ fn templates_that_are_gone_do_not_count_towards_the_most_fields_of_a_stream() {
 }
 
 #[test]
+fn zeros_before_a_template_are_no_padding_and_are_gone_through_once() {
+    // 16,000 withdrawals of an id that no template has, each of which looked for the end of the zeros.
+    let mut body = vec![0; 64_000];
+    body.extend(be(&[256, 1, 4, 1]));
+    let octets = message(1, &[set(2, &body)]).repeat(500);
+    let data = message(1, &[set(256, &[17, 6])]);
+    assert_eq!(whole(&[octets, data].concat()).len(), 2);
+}
+
+#[test]
 fn fields_of_no_octets_take_no_memory() {
     let mut fields = vec![(0, 1, 0); 10_000];
     fields.push((0, 1, 4));
