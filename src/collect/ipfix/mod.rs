@@ -37,6 +37,10 @@ const ENTERPRISE_BIT: u16 = 0x8000;
 /// Fields that the templates of one stream may have at one time: far more than any exporter has, and memory for about
 /// 100 MB, or 230 MB where each template has but one.
 const MOST_FIELDS: usize = 1_000_000;
+/// Fields that are gone through for names that come after their templates, in one stream. Exporters name their elements all at
+/// once, so that it takes one pass over their templates; a stream that names one element at a time and uses wide templates
+/// in between would keep its reader busy for hours.
+const MOST_RENAMED: usize = 4 * MOST_FIELDS;
 
 /// Whether these octets could begin a text: UTF-8, which may be cut at their end, without control characters.
 fn is_text(octets: &[u8]) -> bool {
@@ -220,6 +224,8 @@ pub struct MessageReader<R> {
     export_time: Timestamp,
     templates: Templates,
     learned: Learned,
+    /// Fields that were gone through for names that came late.
+    renamed: usize,
     counts: Counts,
     ended: bool,
 }
@@ -253,6 +259,7 @@ impl<R: Read> MessageReader<R> {
             export_time: Timestamp::EPOCH,
             templates: Templates::default(),
             learned: Learned::default(),
+            renamed: 0,
             counts: Counts::default(),
             ended: false,
         }
@@ -427,7 +434,15 @@ impl<R: Read> MessageReader<R> {
         let Some(template) = self.templates.get_mut(self.observation_domain, id) else {
             return self.skip_set(id, "whose template is not known");
         };
-        if template.learned < self.learned.len() {
+        if template.learned < self.learned.len() && self.renamed < MOST_RENAMED {
+            self.renamed += template.fields.len();
+            if self.renamed >= MOST_RENAMED {
+                log::warn!(
+                    "{}: elements are named again and again after their templates; the templates there are keep the \
+                     names they have",
+                    self.name
+                );
+            }
             let mut named = Template::clone(template);
             for field in &mut named.fields {
                 self.learned.name(field);

@@ -286,6 +286,36 @@ fn a_type_information_record_names_the_elements_of_an_enterprise() {
 }
 
 #[test]
+fn names_that_come_one_by_one_after_their_templates_are_looked_for_no_more_at_some_time() {
+    const ENTERPRISE: u32 = 32473;
+    let types = set(3, &be(&[400, 3, 2, 346, 4, 303, 2, 341, VARIABLE]));
+    let names = |id: u16| {
+        let name = format!("name{id}");
+        let record = [&ENTERPRISE.to_be_bytes()[..], &id.to_be_bytes(), &[name.len() as u8], name.as_bytes()];
+        set(400, &record.concat())
+    };
+    // Eight templates that are used after each name; it would take two billion looks at a field.
+    let fields: Vec<_> = (0..8_000).map(|id| (ENTERPRISE, id, 1)).collect();
+    let wide = 300..308;
+    let mut octets: Vec<u8> = wide.clone().flat_map(|id| message(1, &[template(id, &fields)])).collect();
+    let uses: Vec<_> = wide.map(|id| set(id, &[])).collect();
+    octets.extend(message(1, &[types]));
+    let rounds: Vec<Vec<u8>> =
+        (0..32_000).map(|id| [vec![names(id)], uses.clone()].concat().concat()).collect();
+    octets.extend(rounds.chunks(1_000).flat_map(|rounds| message(1, rounds)));
+    octets.extend(message(
+        1,
+        &[set(300, &[7; 8_000]), template(256, &[(ENTERPRISE, 31_999, 1)]), set(256, &[7])],
+    ));
+    let mut records = whole(&octets);
+    assert_eq!(records.len(), 32_000 + 2);
+    let [late, early] = [(); 2].map(|()| json(&records.pop().unwrap()));
+    assert_eq!(late["fields"]["name31999"], "07", "what is defined later has its names");
+    assert_eq!(early["fields"]["name0"], "07");
+    assert_eq!(early["fields"]["enterprise32473id7999"], "07");
+}
+
+#[test]
 fn a_name_that_comes_again_is_numbered() {
     let sets = [template(256, &[(0, 8, 4), (0, 8, 4)]), set(256, &[192, 0, 2, 1, 10, 0, 0, 1])];
     let record = &whole(&message(1, &sets))[0];
