@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{CommandFactory, Parser};
-use flowtap::capture::file::{CaptureFiles, UpcomingWindows, left_out};
+use flowtap::capture::file::{CaptureFiles, left_out};
 use flowtap::capture::live::{LiveError, interfaces};
 use flowtap::cli::{Cli, Command, Generated, Summary};
 use flowtap::collect::print::{Printer, files_in};
@@ -26,7 +26,7 @@ use flowtap::export::{self, Exporter, Tally};
 use flowtap::gauges::Gauges;
 use flowtap::generated;
 use flowtap::host::{self, Host, log_file};
-use flowtap::pipeline::{Destination, ExporterClock, Pipeline, PipelineError};
+use flowtap::pipeline::{Destination, ExporterClock, Layout, Pipeline, PipelineError};
 use flowtap::printable::{printable, printable_lines};
 use flowtap::progress::Progress;
 use flowtap::reading;
@@ -158,7 +158,7 @@ fn read(mut config: ReadConfig, quiet: bool, usage: &Usage) -> Outcome {
     }
     let mut run = Run::open(&config.meter);
     drop(fifos);
-    let mut pipeline = run.start(&config.meter, files.upcoming())?;
+    let mut pipeline = run.start(&config.meter, &files)?;
     answer(requests, pipeline.gauges())?;
     let mut progress = Progress::new(!quiet && std::io::stderr().is_terminal(), files.octets_total());
     let has_to_end = || stop.is_asked() || run.nobody_listens();
@@ -331,8 +331,10 @@ impl Run {
     }
 
     /// Starts the pipeline; also where no destination could be opened, as with collectors that cannot be reached.
-    fn start(&mut self, config: &MeterConfig, upcoming: UpcomingWindows) -> Result<Pipeline, PipelineError> {
-        Pipeline::start(config.pipeline, std::mem::take(&mut self.destinations), Some(upcoming))
+    fn start(&mut self, config: &MeterConfig, files: &CaptureFiles) -> Result<Pipeline, PipelineError> {
+        let has_others = config.pipeline.layout != Layout::Inline;
+        let upcoming = has_others.then(|| files.upcoming());
+        Pipeline::start(config.pipeline, std::mem::take(&mut self.destinations), upcoming)
     }
 
     /// Whether every record would go to a pipe that nobody reads any more.

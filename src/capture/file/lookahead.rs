@@ -11,7 +11,8 @@
 //! some µs; the copy of one that no cache holds takes 400 ns longer than of one that the second does.
 //! That is a fifth of the time of who reads a file of small pages, so others who have nothing else to do take it over
 //! ([`UpcomingWindows`]): a window ahead, and the window behind. Who reads does itself what nobody has begun, as where there
-//! are no others, and goes without where somebody is at it. A thread for that alone was rejected: on two cores it gets in the way
+//! are no others, and goes without where somebody is at it. What the page cache does not hold is left to who reads: a disk
+//! that is asked for two stretches at once seeks. A thread for that alone was rejected: on two cores it gets in the way
 //! of the two that are there, and where the table is what takes the time there is nothing to win.
 //! Where something of this is not to be had, the file is read as it would be without.
 //!
@@ -22,7 +23,7 @@
 
 use std::fs::File;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -67,6 +68,8 @@ struct Reading {
     window: Option<Arc<Window>>,
     /// The one behind it, where somebody else makes it ready.
     next: Option<Arc<Window>>,
+    /// Some of it had to be read from where it is stored.
+    is_cold: Arc<AtomicBool>,
     given_up: bool,
 }
 
@@ -75,6 +78,8 @@ struct Window {
     from: u64,
     map: Mmap,
     pieces: [Piece; PIECES],
+    /// The file's.
+    is_cold: Arc<AtomicBool>,
 }
 
 /// How far the pages of a piece have come: one of the following.
@@ -103,7 +108,7 @@ impl Lookahead {
         let Files { recent, helpers } = &mut *files;
         let Some(place) = recent.iter().position(|reading| reading.file == identity) else {
             recent.truncate(MOST_FILES - 1);
-            recent.insert(0, Reading { file: identity, window: None, next: None, given_up: false });
+            recent.insert(0, Reading::of(identity));
             return None;
         };
         recent[..=place].rotate_right(1);
@@ -139,6 +144,10 @@ impl Lookahead {
 }
 
 impl Reading {
+    fn of(file: Identity) -> Reading {
+        Reading { file, window: None, next: None, is_cold: Arc::default(), given_up: false }
+    }
+
     /// The `length` octets at `position`, in the window, the next one or another; none if they cannot be mapped.
     fn stretch(
         &mut self,
@@ -164,16 +173,18 @@ impl Reading {
                 let window = match self.next.take_if(is_inside) {
                     Some(next) => next,
                     None => {
-                        let window = Arc::new(Window::map(file, position - position % PIECE as u64)?);
+                        let from = position - position % PIECE as u64;
+                        let window = Arc::new(Window::map(file, from, &self.is_cold)?);
                         hand_over(Arc::clone(&window));
                         window
                     }
                 };
                 let end = window.from + WINDOW as u64;
                 if helpers.is_some() && file.metadata().is_ok_and(|metadata| metadata.len() > end) {
-                    let next = Arc::new(Window::map(file, end)?);
-                    hand_over(Arc::clone(&next));
-                    self.next = Some(next);
+                    self.next = Window::map(file, end, &self.is_cold).map(Arc::new);
+                    if let Some(next) = &self.next {
+                        hand_over(Arc::clone(next));
+                    }
                 }
                 window
             }
@@ -186,14 +197,14 @@ impl Reading {
 
 impl Window {
     #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
-    fn map(file: &File, from: u64) -> Option<Window> {
+    fn map(file: &File, from: u64, is_cold: &Arc<AtomicBool>) -> Option<Window> {
         // SAFETY: whoever changes the file changes the mapped octets, which nothing here ever reads.
         let map = unsafe { memmap2::MmapOptions::new().offset(from).len(WINDOW).map(file) }.ok()?;
-        Some(Window { from, map, pieces: Default::default() })
+        Some(Window { from, map, pieces: Default::default(), is_cold: Arc::clone(is_cold) })
     }
 
     #[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
-    fn map(_: &File, _: u64) -> Option<Window> {
+    fn map(_: &File, _: u64, _: &Arc<AtomicBool>) -> Option<Window> {
         None
     }
 
@@ -236,6 +247,24 @@ impl Window {
         }
     }
 
+    /// Maps the next piece for who reads, unless the file has to be read for that; whether there was one.
+    fn help(&self) -> bool {
+        if self.is_cold.load(Ordering::Relaxed) {
+            return false;
+        }
+        let Some(piece) = self.untouched() else { return false };
+        let (from, before) = (piece * PIECE, faults());
+        let is_in_memory = is_in_memory(&self.map, from, from + PIECE);
+        if is_in_memory {
+            self.make_ready(piece);
+        }
+        // Of a file that belongs to another user the kernel says that all is.
+        if !is_in_memory || faults().from_storage != before.from_storage {
+            self.is_cold.store(true, Ordering::Relaxed);
+        }
+        true
+    }
+
     /// The first of its pieces that nobody has begun to map.
     fn untouched(&self) -> Option<usize> {
         self.pieces.iter().position(|Piece(state)| state.load(Ordering::Relaxed) == UNTOUCHED)
@@ -257,10 +286,7 @@ impl UpcomingWindows {
     pub fn make_ready(&mut self) -> bool {
         let Some(window) = self.current.take().or_else(|| self.waiting.try_recv().ok()) else { return false };
         // One that is read no more ends here.
-        if Arc::strong_count(&window) > 1
-            && let Some(piece) = window.untouched()
-        {
-            window.make_ready(piece);
+        if Arc::strong_count(&window) > 1 && window.help() {
             self.current = Some(window);
         }
         true
@@ -288,7 +314,7 @@ fn populate(map: &Mmap, from: usize, end: usize) -> Option<()> {
         let before = faults();
         ask(at, 1)?;
         at = next(at);
-        if at < end && faults() == before {
+        if at < end && faults().from_memory == before.from_memory {
             return ask(at, end - at);
         }
     }
@@ -305,12 +331,45 @@ fn populate(_: &Mmap, _: usize, _: usize) -> Option<()> {
     None
 }
 
-/// How often the kernel has mapped something for this thread that was in memory; a number that stands still if it does not
-/// say, which is slower and not wrong.
+/// Whether the page cache holds a mapping's octets from `from` to before `end`, as far as one page in [`AROUND`] tells; what lies
+/// behind the end of the file it does not.
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
-fn faults() -> i64 {
+fn is_in_memory(map: &Mmap, from: usize, end: usize) -> bool {
+    (from..end).step_by(AROUND).all(|at| {
+        let mut is_there = 0;
+        // SAFETY: the page is one of the mapping's, and the kernel writes the one octet that one page has.
+        let asked = unsafe { libc::mincore(map.as_ptr().add(at).cast_mut().cast(), 1, &raw mut is_there) };
+        asked == 0 && is_there & 1 != 0
+    })
+}
+
+#[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
+fn is_in_memory(_: &Mmap, _: usize, _: usize) -> bool {
+    false
+}
+
+/// How often the kernel has mapped something for this thread; numbers that stand still if it does not say, which is slower
+/// and not wrong.
+#[derive(Default)]
+struct Faults {
+    /// That was in memory.
+    from_memory: i64,
+    /// That it had to read for it.
+    from_storage: i64,
+}
+
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+fn faults() -> Faults {
     use nix::sys::resource::{UsageWho, getrusage};
-    getrusage(UsageWho::RUSAGE_THREAD).map_or(0, |usage| usage.minor_page_faults())
+    getrusage(UsageWho::RUSAGE_THREAD).map_or(Faults::default(), |usage| Faults {
+        from_memory: usage.minor_page_faults(),
+        from_storage: usage.major_page_faults(),
+    })
+}
+
+#[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
+fn faults() -> Faults {
+    Faults::default()
 }
 
 /// Asks for the cache lines that the `length` octets from `address` on lie in, wherever that is; those of the first
@@ -346,7 +405,7 @@ pub(super) fn bring_near(unread: &[u8]) {
 }
 
 #[cfg(all(test, target_os = "linux", target_arch = "x86_64"))]
-mod tests {
+pub(crate) mod tests {
     use std::io::Write;
     use std::os::unix::fs::FileExt;
 
@@ -359,7 +418,7 @@ mod tests {
     const PAGE: usize = 4096;
 
     /// Whether a window can be mapped and filled here: not before Linux 5.14, nor on a file system that maps nothing.
-    fn possible() -> bool {
+    pub(crate) fn possible() -> bool {
         let file = tempfile::tempfile().expect("a temporary file");
         file.set_len(WINDOW as u64).expect("a file may have holes");
         // SAFETY: nothing reads the mapping.
@@ -388,7 +447,7 @@ mod tests {
         for position in positions {
             let address = lookahead.address(FILE, &file, position, 65_536).expect("mapped");
             let files = lookahead.files();
-            let Window { from, map, pieces } = &**files.recent[0].window.as_ref().expect("mapped");
+            let Window { from, map, pieces, .. } = &**files.recent[0].window.as_ref().expect("mapped");
             let at = (position - from) as usize;
             assert_eq!(address, map.as_ptr().addr() + at);
             assert_eq!(map[at..at + 8], position.to_ne_bytes(), "at {position}");
@@ -420,10 +479,10 @@ mod tests {
         assert_eq!(resident(address, (PIECE - position) / PAGE), (PIECE - position) / PAGE);
     }
 
-    /// A file of so many windows and one octet.
+    /// A file in memory of so many windows and one octet.
     fn long(windows: usize) -> File {
-        let file = tempfile::tempfile().expect("a temporary file");
-        file.set_len((windows * WINDOW + 1) as u64).expect("a file may have holes");
+        let mut file = tempfile::tempfile().expect("a temporary file");
+        file.write_all(&vec![1; windows * WINDOW + 1]).expect("room for it");
         file
     }
 
@@ -484,6 +543,30 @@ mod tests {
         drop(upcoming);
         assert!(lookahead.address(FILE, &file, 0, 65_536).is_some());
         assert_eq!(are_mapped(), 0);
+    }
+
+    #[test]
+    fn others_leave_a_file_alone_that_has_to_be_read() {
+        if !possible() {
+            return;
+        }
+        let is_cold = Arc::default();
+        let warm = Window::map(&long(1), 0, &is_cold).expect("it was possible");
+        assert!(warm.help());
+        assert_eq!((warm.untouched(), is_cold.load(Ordering::Relaxed)), (Some(1), false));
+        // Of a hole nothing is in memory.
+        let file = tempfile::tempfile().expect("a temporary file");
+        file.set_len(WINDOW as u64).expect("a file may have holes");
+        let cold = Window::map(&file, 0, &is_cold).expect("it was possible");
+        if is_in_memory(&cold.map, 0, PIECE) {
+            return skip_even_in_ci("this system does not say what is in memory");
+        }
+        assert!(cold.help());
+        assert_eq!((cold.untouched(), is_cold.load(Ordering::Relaxed)), (Some(0), true));
+        assert!(!cold.help() && !warm.help(), "the whole file is");
+        // Who reads does it.
+        assert!(matches!(cold.stretch(0, 65_536), Some(Stretch::At(_))));
+        assert_eq!(cold.untouched(), Some(1));
     }
 
     #[test]

@@ -37,6 +37,8 @@ use self::decompress::Permit;
 use self::input::Input;
 use self::lookahead::Lookahead;
 pub use self::lookahead::UpcomingWindows;
+#[cfg(all(test, target_os = "linux", target_arch = "x86_64"))]
+pub(crate) use self::lookahead::tests::possible as can_look_ahead;
 use self::reader::{Head, Reader};
 use self::source::Progress;
 use crate::capture::filter::{Filter, FilterError};
