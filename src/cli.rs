@@ -136,7 +136,7 @@ pub struct LiveArgs {
     #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = size, allow_hyphen_values = true)]
     pub buffer: u64,
     /// Also write the frames to this pcap file (pcapng if it ends in .pcapng), each cut at the snaplen; `-` is standard
-    /// output; interfaces of several link types take pcapng
+    /// output; interfaces of several link types take pcapng. Metering waits for the reader of a pipe
     #[arg(long, value_name = "FILE")]
     pub write: Option<PathBuf>,
     /// Meter this host's own export, too, where it passes a captured interface

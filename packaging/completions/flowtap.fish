@@ -70,7 +70,7 @@ complete -c flowtap -n "__fish_flowtap_using_subcommand live" -l capture-threads
 complete -c flowtap -n "__fish_flowtap_using_subcommand live" -l snaplen -d 'Octets to capture of each frame' -r
 complete -c flowtap -n "__fish_flowtap_using_subcommand live" -l promiscuous -d 'Whether to capture frames for other hosts, too' -r
 complete -c flowtap -n "__fish_flowtap_using_subcommand live" -l buffer -d 'Size of the kernel\'s ring, for each capture thread: 16M, 1G' -r
-complete -c flowtap -n "__fish_flowtap_using_subcommand live" -l write -d 'Also write the frames to this pcap file (pcapng if it ends in .pcapng), each cut at the snaplen; `-` is standard output; interfaces of several link types take pcapng' -r -F
+complete -c flowtap -n "__fish_flowtap_using_subcommand live" -l write -d 'Also write the frames to this pcap file (pcapng if it ends in .pcapng), each cut at the snaplen; `-` is standard output; interfaces of several link types take pcapng. Metering waits for the reader of a pipe' -r -F
 complete -c flowtap -n "__fish_flowtap_using_subcommand live" -l metrics -d 'Serve /metrics, /status and /health over HTTP, on 127.0.0.1:9469 unless told otherwise' -r
 complete -c flowtap -n "__fish_flowtap_using_subcommand live" -l user -d 'The user that root becomes once all is open [default: flowtap, else nobody]' -r
 complete -c flowtap -n "__fish_flowtap_using_subcommand live" -l sandbox -d 'Whether to give up, once all is open, the rights no longer needed' -r
