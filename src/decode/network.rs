@@ -48,6 +48,27 @@ struct Carried<'a> {
     fragment_id: u32,
 }
 
+impl Carried<'_> {
+    /// What there is to be said of the packet besides its addresses; `icmp` is the version's ICMP.
+    #[inline(always)]
+    fn fields(self, frame: &Frame<'_>, icmp: u8, vlan: u16, tos: u8) -> Fields {
+        let transport = transport::read(self.protocol, icmp, self.payload);
+        Fields {
+            timestamp: frame.timestamp,
+            octets: self.total,
+            interface: frame.interface,
+            fragment_id: self.fragment_id,
+            source_port: transport.source_port,
+            destination_port: transport.destination_port,
+            tcp_flags: transport.tcp_flags,
+            vlan,
+            protocol: self.protocol,
+            tos,
+            fragment: self.fragment,
+        }
+    }
+}
+
 /// Decodes the IPv4 packet that begins `at` octets into the frame.
 #[inline(always)]
 pub(super) fn ipv4<P: Place>(frame: &Frame<'_>, at: usize, vlan: u16, place: P) -> Result<P::Put, Ignored> {
@@ -63,20 +84,7 @@ pub(super) fn ipv4<P: Place>(frame: &Frame<'_>, at: usize, vlan: u16, place: P) 
         }
         _ => any_ipv4(octets, at, frame.wire_length)?,
     };
-    let transport = transport::read(carried.protocol, ICMP, carried.payload);
-    let fields = Fields {
-        timestamp: frame.timestamp,
-        octets: carried.total,
-        interface: frame.interface,
-        fragment_id: carried.fragment_id,
-        source_port: transport.source_port,
-        destination_port: transport.destination_port,
-        tcp_flags: transport.tcp_flags,
-        vlan,
-        protocol: carried.protocol,
-        tos,
-        fragment: carried.fragment,
-    };
+    let fields = carried.fields(frame, ICMP, vlan, tos);
     Ok(place.put_ipv4([s0, s1, s2, s3], [d0, d1, d2, d3], fields))
 }
 
@@ -95,20 +103,7 @@ pub(super) fn ipv6<P: Place>(frame: &Frame<'_>, at: usize, vlan: u16, place: P) 
         }
         _ => any_ipv6(octets, at, frame.wire_length)?,
     };
-    let transport = transport::read(carried.protocol, ICMPV6, carried.payload);
-    let fields = Fields {
-        timestamp: frame.timestamp,
-        octets: carried.total,
-        interface: frame.interface,
-        fragment_id: carried.fragment_id,
-        source_port: transport.source_port,
-        destination_port: transport.destination_port,
-        tcp_flags: transport.tcp_flags,
-        vlan,
-        protocol: carried.protocol,
-        tos: header.traffic_class(),
-        fragment: carried.fragment,
-    };
+    let fields = carried.fields(frame, ICMPV6, vlan, header.traffic_class());
     Ok(place.put_ipv6(header.source(), header.destination(), fields))
 }
 
