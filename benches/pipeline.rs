@@ -93,12 +93,10 @@ fn run(path: &Path, layout: Layout, sums: Sums) -> u64 {
     let exporter = export::open(&destination, &options).expect("it can be written to");
     let destination = Destination { name: destination.to_string(), exporter, clock: ExporterClock::Packet };
     let table = TableOptions { timeouts: Timeouts::default(), max_flows: DEFAULT_MAX_FLOWS };
-    let mut pipeline = Pipeline::start(
-        PipelineOptions { layout, table, live: false },
-        vec![destination],
-        Some(files.upcoming()),
-    )
-    .expect("threads");
+    // As the program has it.
+    let upcoming = (layout != Layout::Inline).then(|| files.upcoming());
+    let options = PipelineOptions { layout, table, live: false };
+    let mut pipeline = Pipeline::start(options, vec![destination], upcoming).expect("threads");
     while let Some(frames) = files.next_run() {
         pipeline.frames(frames);
     }

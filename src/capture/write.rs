@@ -15,9 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use log::error;
 
 use crate::capture::{Frame, LinkType};
-
-/// The path that means standard output.
-pub const STANDARD_OUTPUT: &str = "-";
+use crate::export::destination::STANDARD_OUTPUT;
 
 /// Marks nanoseconds, in the byte order of the machine that writes.
 const MAGIC_NANOSECONDS: u32 = 0xa1b2_3c4d;
