@@ -9,7 +9,12 @@ pub(crate) const CACHE_LINE: usize = 64;
 /// Asks for the cache line of `slice[at]`; a position outside asks for what is there instead, or for nothing.
 #[inline(always)]
 pub(crate) fn prefetch<T>(slice: &[T], at: usize) {
-    let address = slice.as_ptr().wrapping_add(at);
+    prefetch_at(slice.as_ptr().wrapping_add(at));
+}
+
+/// Asks for the cache line at this address, or for nothing.
+#[inline(always)]
+pub(crate) fn prefetch_at<T>(address: *const T) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a prefetch reads nothing that the program could see, and faults nowhere, whatever the address.
     unsafe {

@@ -16,7 +16,7 @@ use std::io;
 use self::bucket::{Bucket, CELLS, GOES_ON};
 use super::memory::{FRESH_AHEAD, Pages, Region};
 use super::slot::{MOST_LINES, SECOND, line};
-use crate::prefetch::{prefetch, prefetch_behind_to_write};
+use crate::prefetch::{prefetch, prefetch_at, prefetch_behind_to_write};
 
 /// The index grows when it holds this many for each home: then 4 % of the buckets overflow. With seven it were 10 %, and
 /// moving on what overflows is what growing costs.
@@ -30,6 +30,22 @@ const SMALLEST_SHIFT: u32 = 32 - SMALLEST.trailing_zeros();
 #[inline(always)]
 fn hash_at(slot: u32, lines: usize) -> usize {
     line(slot) + if slot & SECOND == 0 { 0 } else { lines }
+}
+
+/// Where look-ups begin, to ask for it while the index itself is in use. While the index grows these are the homes in what it
+/// grows into: for one Flow of fifty that begin another line is asked for than is looked at, which costs less than to tell.
+#[derive(Clone, Copy)]
+pub(super) struct Beginnings {
+    buckets: *const Bucket,
+    shift: u32,
+}
+
+impl Beginnings {
+    /// Asks for the cache line that a look-up of `hash` begins at.
+    #[inline(always)]
+    pub(super) fn prefetch(self, hash: u32) {
+        prefetch_at(self.buckets.wrapping_add((hash >> self.shift) as usize));
+    }
 }
 
 pub(super) struct Index {
@@ -89,21 +105,10 @@ impl Index {
         if home / 2 < self.unmoved { home / 2 } else { home }
     }
 
-    /// Asks for the cache line that a look-up of `hash` begins at.
+    /// Where look-ups begin as things stand.
     #[inline(always)]
-    pub(super) fn prefetch(&self, hash: u32) {
-        prefetch(self.region.as_slice(), self.home(hash));
-    }
-
-    /// [`Index::prefetch`] for each of some hashes.
-    #[inline(always)]
-    pub(super) fn prefetch_all(&self, hashes: impl Iterator<Item = u32>) {
-        if self.unmoved == 0 {
-            // What Index::home says, for all of them at once.
-            hashes.for_each(|hash| prefetch(self.region.as_slice(), (hash >> self.shift) as usize));
-        } else {
-            hashes.for_each(|hash| self.prefetch(hash));
-        }
+    pub(super) fn beginnings(&self) -> Beginnings {
+        Beginnings { buckets: self.region.as_slice().as_ptr(), shift: self.shift }
     }
 
     /// Asks for the hash of `slot`.
@@ -115,7 +120,7 @@ impl Index {
     /// Asks for the bucket that `slot` is probably in; waits for its hash.
     #[inline(always)]
     pub(super) fn prefetch_bucket(&self, slot: u32) {
-        self.prefetch(self.hash(slot));
+        prefetch(self.region.as_slice(), self.home(self.hash(slot)));
     }
 
     #[inline(always)]

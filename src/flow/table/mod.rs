@@ -1,10 +1,11 @@
 //! The Flow table of one shard: batches of packets in, Flow Records out.
 //!
 //! Each packet goes through three steps, some packets apart: ask for its index line; probe the index and ask for the entry;
-//! update. So the memory of many packets is on its way at once, while others are worked on. A group of packets takes each
-//! step together, so that what a step needs stays in registers. Nothing is allocated per packet or per record once the
-//! table is warm. Where most packets begin Flows that no other follows, as in a scan or a SYN flood, a Flow begins with half
-//! an entry (see the `entry` module).
+//! update. So the memory of many packets is on its way at once, while others are worked on. A group of packets takes the
+//! second step together, so that what it needs stays in registers; the first goes with the updates of others, packet by packet,
+//! for a processor fetches some twenty lines at once, and while all are asked for together it stands, then has none on the way.
+//! Nothing is allocated per packet or per record once the table is warm. Where most packets begin Flows that no other
+//! follows, as in a scan or a SYN flood, a Flow begins with half an entry (see the `entry` module).
 //!
 //! What is in a record does not depend on how packets are cut into batches nor on when the table sweeps:
 //! each packet is judged by the clock it carries, and a Flow that is swept late ended at its deadline all the same.
@@ -200,17 +201,24 @@ impl FlowTable {
         let mut candidates = [[NO_SLOT; GROUP]; GROUPS_AHEAD];
         for ahead in 0..groups.len() + 2 * GROUPS_AHEAD {
             let candidates = &mut candidates[ahead % GROUPS_AHEAD];
+            let (later, beginnings) = (groups.get(ahead), self.index.beginnings());
             if let Some(group) = groups.get(ahead.wrapping_sub(2 * GROUPS_AHEAD)) {
                 let first = (ahead - 2 * GROUPS_AHEAD) * GROUP;
+                let later = later.unwrap_or(group);
                 let group = &group[..GROUP.min(batch.len() - first)];
-                for (number, (packet, &candidate)) in group.iter().zip(&*candidates).enumerate() {
+                for (number, ((packet, &candidate), later)) in
+                    group.iter().zip(&*candidates).zip(later).enumerate()
+                {
                     let at = first + number;
+                    beginnings.prefetch(later.hash);
                     if !self.continues(Seen { packet, pairs: batch.pairs(), at }, candidate)
                         && (candidate != NO_SLOT || !self.begins_at(batch, packet, at))
                     {
                         self.observe_any(batch, at, candidate, sink);
                     }
                 }
+            } else if let Some(later) = later {
+                later.iter().for_each(|packet| beginnings.prefetch(packet.hash));
             }
             self.look_ahead(batch, ahead, candidates);
         }
@@ -244,8 +252,8 @@ impl FlowTable {
         self.progress.set_growth(self.index.growth());
     }
 
-    /// Asks for the buckets that the look-ups of a group's packets begin at; and, some groups before it, finds the slots that
-    /// the packets' Flows are probably in, and asks for their entries.
+    /// Finds the slots that the Flows of a group's packets, whose buckets were asked for, are probably in, and asks for their
+    /// entries.
     ///
     /// A function of its own, for the sake of the registers: it is called once a group.
     #[inline(never)]
@@ -256,9 +264,6 @@ impl FlowTable {
             for one in 0..GROUP {
                 prefetch(group, one);
             }
-        }
-        if let Some(group) = groups.get(ahead) {
-            self.index.prefetch_all(group.iter().map(|packet| packet.hash));
         }
         let nearer = ahead.wrapping_sub(GROUPS_AHEAD);
         let Some(group) = groups.get(nearer) else { return };
