@@ -44,6 +44,14 @@ fn uniform(bencher: Bencher<'_, '_>, flows: u32) {
     update(bencher, "uniform", Mix::V4, Keys::Uniform, flows);
 }
 
+/// Live Flows that leave the index in the midst of growing, which only Flows that begin take further: just begun, half done.
+const GROWING: [u32; 2] = [1_573_000, 1_606_000];
+
+#[divan::bench(args = GROWING, min_time = 1, skip_ext_time = true)]
+fn uniform_in_a_growing_index(bencher: Bencher<'_, '_>, flows: u32) {
+    update(bencher, "uniform, index growing", Mix::V4, Keys::Uniform, flows);
+}
+
 #[divan::bench(args = SIZES, min_time = 1, skip_ext_time = true)]
 fn zipf(bencher: Bencher<'_, '_>, flows: u32) {
     update(bencher, "zipf", Mix::V4, Keys::Zipf, flows);

@@ -32,15 +32,14 @@ fn hash_at(slot: u32, lines: usize) -> usize {
     line(slot) + if slot & SECOND == 0 { 0 } else { lines }
 }
 
-/// Where look-ups begin, to ask for it while the index itself is in use. While the index grows these are the homes in what it
-/// grows into: for one Flow of fifty that begin another line is asked for than is looked at, which costs less than to tell.
+/// Where the homes are, to ask for them while the index itself is in use. Nothing is read by it.
 #[derive(Clone, Copy)]
-pub(super) struct Beginnings {
+pub(super) struct Homes {
     buckets: *const Bucket,
     shift: u32,
 }
 
-impl Beginnings {
+impl Homes {
     /// Asks for the cache line that a look-up of `hash` begins at.
     #[inline(always)]
     pub(super) fn prefetch(self, hash: u32) {
@@ -94,21 +93,28 @@ impl Index {
     /// The home bucket of a hash as things stand.
     #[inline(always)]
     fn home(&self, hash: u32) -> usize {
-        let home = (hash >> self.shift) as usize;
         // First whether it grows at all, which can be guessed.
-        if self.unmoved == 0 { home } else { self.home_while_it_grows(home) }
+        if self.unmoved == 0 { (hash >> self.shift) as usize } else { self.home_while_it_grows(hash) }
     }
 
     #[cold]
     #[inline(never)]
-    fn home_while_it_grows(&self, home: usize) -> usize {
+    fn home_while_it_grows(&self, hash: u32) -> usize {
+        let home = (hash >> self.shift) as usize;
         if home / 2 < self.unmoved { home / 2 } else { home }
     }
 
-    /// Where look-ups begin as things stand.
+    /// Where to ask for the homes of some hashes, one by one. While the index grows this asks for all of them itself, and where it
+    /// points to is of no use and does no harm: to tell the homes apart each time would cost every packet.
     #[inline(always)]
-    pub(super) fn beginnings(&self) -> Beginnings {
-        Beginnings { buckets: self.region.as_slice().as_ptr(), shift: self.shift }
+    pub(super) fn homes_of(&self, hashes: impl Iterator<Item = u32>) -> Homes {
+        let buckets = self.region.as_slice().as_ptr();
+        if self.unmoved == 0 {
+            return Homes { buckets, shift: self.shift };
+        }
+        hashes.for_each(|hash| prefetch(self.region.as_slice(), self.home_while_it_grows(hash)));
+        // Nothing but the first two buckets.
+        Homes { buckets, shift: u32::BITS - 1 }
     }
 
     /// Asks for the hash of `slot`.

@@ -2,8 +2,8 @@
 //!
 //! Each packet goes through three steps, some packets apart: ask for its index line; probe the index and ask for the entry;
 //! update. So the memory of many packets is on its way at once, while others are worked on. A group of packets takes the
-//! second step together, so that what it needs stays in registers; the first goes with the updates of others, packet by packet,
-//! for a processor fetches some twenty lines at once, and while all are asked for together it stands, then has none on the way.
+//! second step together, so that what it needs stays in registers. The first is taken with the updates of others, packet by packet:
+//! a processor fetches some twenty lines at once; asked for more together, it waits, and then updates with none under way.
 //! Nothing is allocated per packet or per record once the table is warm. Where most packets begin Flows that no other
 //! follows, as in a scan or a SYN flood, a Flow begins with half an entry (see the `entry` module).
 //!
@@ -33,7 +33,7 @@ use crate::flow::wheel::Wheel;
 use crate::flow::{EndReason, Observations, Timeouts};
 use crate::prefetch::prefetch;
 
-/// Packets between asking for a packet's index line and probing it, and between that and its update.
+/// Packets between asking for a packet's index line and probing it, and between that and its update, give or take a group.
 const AHEAD: usize = 32;
 /// The same in groups.
 const GROUPS_AHEAD: usize = AHEAD / GROUP;
@@ -201,26 +201,29 @@ impl FlowTable {
         let mut candidates = [[NO_SLOT; GROUP]; GROUPS_AHEAD];
         for ahead in 0..groups.len() + 2 * GROUPS_AHEAD {
             let candidates = &mut candidates[ahead % GROUPS_AHEAD];
-            let (later, beginnings) = (groups.get(ahead), self.index.beginnings());
+            let asked = groups.get(ahead);
+            let homes = self.index.homes_of(asked.into_iter().flatten().map(|packet| packet.hash));
             if let Some(group) = groups.get(ahead.wrapping_sub(2 * GROUPS_AHEAD)) {
                 let first = (ahead - 2 * GROUPS_AHEAD) * GROUP;
-                let later = later.unwrap_or(group);
+                // Where none are left to ask for, these are once more, which spares each packet the question. The last group alone
+                // may be short, and there none are left.
+                let asked = asked.unwrap_or(group);
                 let group = &group[..GROUP.min(batch.len() - first)];
                 for (number, ((packet, &candidate), later)) in
-                    group.iter().zip(&*candidates).zip(later).enumerate()
+                    group.iter().zip(&*candidates).zip(asked).enumerate()
                 {
                     let at = first + number;
-                    beginnings.prefetch(later.hash);
+                    homes.prefetch(later.hash);
                     if !self.continues(Seen { packet, pairs: batch.pairs(), at }, candidate)
                         && (candidate != NO_SLOT || !self.begins_at(batch, packet, at))
                     {
                         self.observe_any(batch, at, candidate, sink);
                     }
                 }
-            } else if let Some(later) = later {
-                later.iter().for_each(|packet| beginnings.prefetch(packet.hash));
+            } else if let Some(asked) = asked {
+                asked.iter().for_each(|packet| homes.prefetch(packet.hash));
             }
-            self.look_ahead(batch, ahead, candidates);
+            self.probe_group(batch, ahead, candidates);
         }
         self.metered += batch.len() as u64;
         if self.is_flooded && self.metered - self.metered_before > CALM_AFTER {
@@ -257,10 +260,10 @@ impl FlowTable {
     ///
     /// A function of its own, for the sake of the registers: it is called once a group.
     #[inline(never)]
-    fn look_ahead(&self, batch: &Observations, ahead: usize, candidates: &mut [u32; GROUP]) {
+    fn probe_group(&self, batch: &Observations, ahead: usize, candidates: &mut [u32; GROUP]) {
         let groups = batch.groups();
         if let Some(group) = groups.get(ahead + GROUPS_AHEAD) {
-            // They may come from another core's cache.
+            // The packets themselves may come from another core's cache.
             for one in 0..GROUP {
                 prefetch(group, one);
             }
