@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use common::metrics::{self, get, metric};
 use common::namespace::{Network, TAP};
-use common::{flowtap, installed, root, skip};
+use common::{flowtap, installed, root, skip, system};
 
 /// How long anything here may take.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -932,8 +932,13 @@ fn the_package_has_its_files_and_is_gone_when_purged() {
         }
     }
     if Path::new("/usr/bin/flowtap").exists() {
-        return skip("flowtap is installed on this machine, and the test would remove it");
+        return skip("flowtap is installed on this machine, and the test is of a first installation");
     }
+    // The user is one whom every flowtap becomes that root starts, other tests' too, and dpkg has one lock.
+    system::inside("the_package_has_its_files_and_is_gone_when_purged", install_and_purge);
+}
+
+fn install_and_purge() {
     let folder = tempfile::tempdir().unwrap();
     let built = folder.path().join("target/release");
     fs::create_dir_all(&built).unwrap();
@@ -969,10 +974,10 @@ fn the_package_has_its_files_and_is_gone_when_purged() {
     ] {
         assert!(files.contains(&file), "{file} is not in {listed}");
     }
-    let _purge = Purge;
     let dpkg = |arguments: &[&std::ffi::OsStr]| {
         let (status, out, errors) = words(&Command::new("dpkg").args(arguments).output().unwrap());
         assert_eq!(status, Some(0), "dpkg {arguments:?}: {out}{errors}");
+        out
     };
     dpkg(&["--install".as_ref(), package.as_os_str()]);
     let user = || Command::new("getent").args(["passwd", "flowtap"]).output().unwrap().status.success();
@@ -994,21 +999,27 @@ fn the_package_has_its_files_and_is_gone_when_purged() {
         skip("systemctl (Debian: systemd) is not installed, so the package's unit was not enabled");
     }
     service_as_the_unit_has_it(folder.path());
-    dpkg(&["--purge".as_ref(), "flowtap".as_ref()]);
-    for path in ["/usr/bin/flowtap", "/etc/flowtap", "/var/lib/flowtap", "/usr/share/doc/flowtap"] {
-        assert!(!Path::new(path).exists(), "{path} is still there");
-    }
+    let purge = || {
+        let out = dpkg(&["--purge".as_ref(), "flowtap".as_ref()]);
+        for path in ["/usr/bin/flowtap", "/etc/flowtap", "/var/lib/flowtap", "/usr/share/doc/flowtap"] {
+            assert!(!Path::new(path).exists(), "{path} is still there");
+        }
+        out
+    };
+    purge();
     assert!(!Path::new(enabled).is_symlink(), "{enabled} is still there");
     assert!(!user(), "the user is still there");
-}
 
-/// Takes the package away whatever happens.
-struct Purge;
-
-impl Drop for Purge {
-    fn drop(&mut self) {
-        let _ = Command::new("dpkg").args(["--purge", "flowtap"]).output();
-    }
+    // One that root started by hand is no service, and runs on.
+    dpkg(&["--install".as_ref(), package.as_os_str()]);
+    let mut run = Run::start(live(None, LIMIT, &["-v", "--to", "csv:/dev/null"]), folder.path());
+    until("capture", || run.errors().contains("capturing on lo").then_some(()));
+    assert!(run.errors().contains("runs as flowtap "), "{}", run.errors());
+    let said = purge();
+    assert!(user() && said.contains("the user flowtap stays"), "{said}");
+    run.signal("-TERM");
+    assert_eq!(run.ends().0, Some(0));
+    assert!(Command::new("userdel").arg("flowtap").status().unwrap().success() && !user());
 }
 
 /// Where systemd does not run: the unit's `ExecStart` on a veth pair, as its user, with its capability and its

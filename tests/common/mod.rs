@@ -6,6 +6,7 @@ pub mod chatter;
 pub mod metrics;
 pub mod namespace;
 pub mod needs;
+pub mod system;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
