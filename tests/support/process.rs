@@ -1,7 +1,7 @@
 //! Programs that the tests start: on free ports, waited for until they listen, ended by their process number.
 
 use std::fs;
-use std::net::UdpSocket;
+use std::net::{TcpListener, UdpSocket};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -90,20 +90,28 @@ impl Drop for Program {
     }
 }
 
-/// One port is given out once in a run, whatever the order in which tests bind them.
-static GIVEN: Mutex<Vec<u16>> = Mutex::new(Vec::new());
+/// Of each port that was given out: a TCP listener with its number, which keeps it from other runs of the tests, too. UDP
+/// has ports of its own, so it is in no collector's way.
+static KEPT: Mutex<Vec<TcpListener>> = Mutex::new(Vec::new());
 
 /// A UDP port on loopback that nobody listens on.
 pub fn free_udp_port() -> u16 {
-    let mut given = GIVEN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    loop {
-        let socket = UdpSocket::bind("127.0.0.1:0").expect("a free port");
-        let port = socket.local_addr().expect("its address").port();
-        if !given.contains(&port) {
-            given.push(port);
+    // Those that sockets get which name none: one of them could be gone before its collector has it.
+    let file = "/proc/sys/net/ipv4/ip_local_port_range";
+    let range = fs::read_to_string(file).expect("a Linux with /proc");
+    let limits: Vec<u16> = range.split_whitespace().map(|limit| limit.parse().expect("a port")).collect();
+    let [first, last] = limits[..] else { panic!("{file}: {range:?}") };
+    let mut kept = KEPT.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    // Where they are nearly all there are, one of them has to do.
+    for port in (1024..first).rev().chain(last.saturating_add(1)..=u16::MAX).chain(first..=last) {
+        if let Ok(listener) = TcpListener::bind(("127.0.0.1", port))
+            && UdpSocket::bind(("127.0.0.1", port)).is_ok()
+        {
+            kept.push(listener);
             return port;
         }
     }
+    panic!("no port is free");
 }
 
 /// A socket as the kernel lists it.
