@@ -46,8 +46,9 @@ use crate::time::Timestamp;
 
 /// Packets in a batch that crosses to a shard: so many that waking it up costs little.
 const BATCH: usize = 2048;
-/// Packets in a batch that stays on its thread: so few that it stays in the first cache.
-const INLINE_BATCH: usize = 256;
+/// Packets in a batch that stays on its thread: so few that it stays in the first cache, and so many that few are at its beginning,
+/// which the table waits for, having had no others to update meanwhile.
+const INLINE_BATCH: usize = 512;
 
 /// Which threads do the work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
