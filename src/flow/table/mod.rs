@@ -255,8 +255,8 @@ impl FlowTable {
         self.progress.set_growth(self.index.growth());
     }
 
-    /// Finds the slots that the Flows of a group's packets, whose buckets were asked for, are probably in, and asks for their
-    /// entries.
+    /// Finds the slots that the Flows of a group's packets are probably in, and asks for their entries: of the group
+    /// [`GROUPS_AHEAD`] before the one numbered `ahead`, whose buckets were asked for then. And asks for the packets of a later one.
     ///
     /// A function of its own, for the sake of the registers: it is called once a group.
     #[inline(never)]
